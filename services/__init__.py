@@ -1,0 +1,1 @@
+"""Shared layers, the tokenizer and scheduler processes, and the command line."""

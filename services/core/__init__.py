@@ -1,0 +1,1 @@
+"""Layer 1: words and rules of serving. Standard library only."""

@@ -1,0 +1,77 @@
+"""What worker and gateway say to each other on a Deliver stream."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from services.core.request import FinishReason
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerHello:
+    """Who delivers; first on the stream."""
+
+    worker_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Attach:
+    """Asks to deliver for one attempt; `handle` names it on this stream from now on."""
+
+    handle: int
+    request_id: str
+    attempt: int
+
+
+@dataclass(frozen=True, slots=True)
+class RequestDelta:
+    """New tokens of one request.
+
+    Attributes:
+        first_position: output position of token_ids[0], counted from 0 over all attempts.
+        finish_reason: set in the last delta only.
+        cached_tokens: prompt tokens whose K/V was reused; set in an attempt's first delta.
+    """
+
+    handle: int
+    first_position: int
+    token_ids: Sequence[int]
+    finish_reason: FinishReason | None = None
+    error_message: str = ""
+    cached_tokens: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class StepFrame:
+    """The new tokens of one engine step, for all requests of one gateway."""
+
+    step_idx: int
+    deltas: Sequence[RequestDelta]
+
+
+@dataclass(frozen=True, slots=True)
+class Attached:
+    """The attempt may deliver, from the position after delivered_token_ids."""
+
+    handle: int
+    delivered_token_ids: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Gone:
+    """The owner does not want this attempt."""
+
+    handle: int
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Cancel:
+    """Stops a request: nobody waits, or a stop string matched."""
+
+    handle: int
+
+
+WorkerMessage = WorkerHello | Attach | StepFrame
+GatewayMessage = Attached | Gone | Cancel

@@ -1,0 +1,51 @@
+"""What a worker says of itself."""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+
+
+class WorkerState(enum.Enum):
+    """What a worker may be given: READY takes requests, the others do not."""
+
+    READY = "ready"
+    DRAINING = "draining"
+    STALLED = "stalled"
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerLoad:
+    """How busy a worker is.
+
+    Attributes:
+        max_requests: requests that may be on the worker at once, running and waiting.
+        num_waiting: accepted but not yet in the running batch.
+        num_free_blocks: K/V blocks not held by a running sequence.
+        num_pending_prefill_tokens: prompt tokens accepted but not yet computed.
+    """
+
+    max_requests: int
+    num_running: int
+    num_waiting: int
+    num_free_blocks: int
+    num_blocks: int
+    block_size: int
+    num_pending_prefill_tokens: int
+
+    @property
+    def num_free_requests(self) -> int:
+        """Requests that the worker can still take."""
+        return max(0, self.max_requests - self.num_running - self.num_waiting)
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerHeartbeat:
+    """A worker's word on itself; heartbeat_idx rises, so that a late one is seen to be old."""
+
+    worker_id: str
+    address: str
+    model: str
+    state: WorkerState
+    heartbeat_idx: int
+    load: WorkerLoad

@@ -1,0 +1,90 @@
+"""Every span, attribute and metric name. Semantic conventions first, else `tokenmill.`.
+
+The gen_ai names are ours to keep: the published Python constants are marked as moved.
+"""
+
+from __future__ import annotations
+
+# Spans inside a process. RPC spans bear their method, bus spans operation and destination.
+SPAN_SCHEDULER_PLACE = "scheduler.place"
+SPAN_SCHEDULER_BATCH = "scheduler.batch"
+SPAN_WORKER_REQUEST = "worker.request"
+SPAN_ENGINE_STEP = "engine.step"
+SPAN_ENGINE_PREFILL = "engine.prefill"
+SPAN_ENGINE_DECODE = "engine.decode"
+SPAN_CACHE_FETCH = "cache.fetch"
+SPAN_CACHE_OFFER = "cache.offer"
+
+# OpenTelemetry GenAI.
+GEN_AI_OPERATION_NAME = "gen_ai.operation.name"
+GEN_AI_PROVIDER_NAME = "gen_ai.provider.name"
+GEN_AI_PROVIDER = "tokenmill"
+GEN_AI_REQUEST_MODEL = "gen_ai.request.model"
+GEN_AI_REQUEST_MAX_TOKENS = "gen_ai.request.max_tokens"
+GEN_AI_REQUEST_TEMPERATURE = "gen_ai.request.temperature"
+GEN_AI_REQUEST_TOP_P = "gen_ai.request.top_p"
+GEN_AI_REQUEST_TOP_K = "gen_ai.request.top_k"
+GEN_AI_REQUEST_STREAM = "gen_ai.request.stream"
+GEN_AI_RESPONSE_FINISH_REASONS = "gen_ai.response.finish_reasons"
+GEN_AI_RESPONSE_TIME_TO_FIRST_CHUNK = "gen_ai.response.time_to_first_chunk"
+GEN_AI_USAGE_INPUT_TOKENS = "gen_ai.usage.input_tokens"
+GEN_AI_USAGE_OUTPUT_TOKENS = "gen_ai.usage.output_tokens"
+GEN_AI_USAGE_CACHED_TOKENS = "gen_ai.usage.cache_read.input_tokens"
+GEN_AI_CONVERSATION_ID = "gen_ai.conversation.id"
+
+# OpenTelemetry RPC: the status attribute is between two names, so both are set.
+RPC_SYSTEM_NAME = "rpc.system.name"
+RPC_METHOD = "rpc.method"
+RPC_STATUS_CODE = "rpc.status_code"
+RPC_RESPONSE_STATUS_CODE = "rpc.response.status_code"
+SERVER_ADDRESS = "server.address"
+ERROR_TYPE = "error.type"
+
+# OpenTelemetry HTTP.
+HTTP_REQUEST_METHOD = "http.request.method"
+HTTP_ROUTE = "http.route"
+HTTP_RESPONSE_STATUS_CODE = "http.response.status_code"
+URL_PATH = "url.path"
+
+# OpenTelemetry messaging.
+MESSAGING_SYSTEM = "messaging.system"
+MESSAGING_OPERATION_NAME = "messaging.operation.name"
+MESSAGING_OPERATION_TYPE = "messaging.operation.type"
+MESSAGING_DESTINATION_NAME = "messaging.destination.name"
+MESSAGING_DESTINATION_TEMPLATE = "messaging.destination.template"
+MESSAGING_MESSAGE_ID = "messaging.message.id"
+MESSAGING_CONSUMER_GROUP = "messaging.consumer.group.name"
+REQUESTS_TEMPLATE = "tokenmill.requests.{model}.{lane}"
+
+# Ours.
+REQUEST_ID = "tokenmill.request.id"
+ATTEMPT = "tokenmill.request.attempt"
+REQUEST_CLASS = "tokenmill.request.class"
+WORKER_ID = "tokenmill.worker.id"
+BATCH_SIZE = "tokenmill.batch.size"
+QUEUE_WAIT_MS = "tokenmill.queue.wait_ms"
+NUM_STEPS = "tokenmill.engine.num_steps"
+NUM_TOKENS = "tokenmill.num_tokens"
+NUM_BLOCKS = "tokenmill.num_blocks"
+NUM_PREEMPTIONS = "tokenmill.num_preemptions"
+OUTCOME = "tokenmill.outcome"
+
+# Metrics (Prometheus names; the gen_ai ones by the OpenTelemetry rule: dots to _, unit appended).
+METRIC_RPC_SERVER_DURATION = "rpc_server_call_duration_seconds"
+METRIC_HTTP_DURATION = "http_server_request_duration_seconds"
+METRIC_REQUEST_DURATION = "gen_ai_server_request_duration_seconds"
+METRIC_TIME_TO_FIRST_TOKEN = "gen_ai_server_time_to_first_token_seconds"
+METRIC_TIME_PER_OUTPUT_TOKEN = "gen_ai_server_time_per_output_token_seconds"
+
+RPC_DURATION_BUCKETS = (
+    0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1, 2.5, 5, 7.5, 10,
+)  # fmt: skip
+REQUEST_DURATION_BUCKETS = (
+    0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 10.24, 20.48, 40.96, 81.92,
+)  # fmt: skip
+TIME_TO_FIRST_TOKEN_BUCKETS = (
+    0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 0.75, 1, 2.5, 5, 7.5, 10,
+)  # fmt: skip
+TIME_PER_OUTPUT_TOKEN_BUCKETS = (
+    0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.75, 1, 2.5,
+)  # fmt: skip

@@ -1,0 +1,151 @@
+"""gRPC out: channels with tracing, and peers' answers as core errors."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import grpc
+from grpc_status import rpc_status
+from opentelemetry import trace
+from opentelemetry.trace import Span, SpanKind, StatusCode
+
+from services.runtime import names
+from services.runtime.rpc_server import MAX_MESSAGE_BYTES
+from services.runtime.telemetry import inject_headers, tracer
+from services.wire.errors import from_rpc_error
+
+_SERVICE_CONFIG = json.dumps({"loadBalancingConfig": [{"round_robin": {}}]})
+
+
+def open_channel(target: str) -> grpc.aio.Channel:
+    """A traced channel; connects on first use, and again after a loss, by itself.
+
+    Args:
+        target: e.g. "127.0.0.1:50052" or "dns:///tokenizer:50052" (all addresses, in turn).
+    """
+    return grpc.aio.insecure_channel(
+        target,
+        options=(
+            ("grpc.service_config", _SERVICE_CONFIG),
+            ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
+            ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
+            ("grpc.keepalive_time_ms", 10_000),
+            ("grpc.keepalive_timeout_ms", 5_000),
+            ("grpc.keepalive_permit_without_calls", 1),
+            ("grpc.initial_reconnect_backoff_ms", 100),
+            ("grpc.min_reconnect_backoff_ms", 100),
+            ("grpc.max_reconnect_backoff_ms", 2_000),
+            ("grpc.dns_min_time_between_resolutions_ms", 1_000),
+            # A peer of the same address in another test or cluster is another peer.
+            ("grpc.use_local_subchannel_pool", 1),
+        ),
+        interceptors=(
+            _UnaryUnaryTracing(target),
+            _UnaryStreamTracing(target),
+            _StreamUnaryTracing(target),
+        ),
+    )
+
+
+@contextmanager
+def peer_errors(peer: str) -> Iterator[None]:
+    """Turns a peer's RPC error into the core error that it stands for.
+
+    Args:
+        peer: name of the service that is called, for messages.
+
+    Raises:
+        TokenmillError: by the one table.
+    """
+    try:
+        yield
+    except grpc.aio.AioRpcError as exc:
+        try:
+            status = rpc_status.from_call(exc)  # pyright: ignore[reportArgumentType]
+        except ValueError:
+            status = None
+        raise from_rpc_error(exc.code(), exc.details() or "", status, peer=peer) from exc
+
+
+def seconds_until(deadline_unix_ms: int) -> float:
+    """Seconds that a call may take; at least 1 ms, so that a late call fails as late."""
+    return max(0.001, deadline_unix_ms / 1000 - time.time())
+
+
+class _Tracing:
+    """Starts a client span per call and ends it with the call, however that ends."""
+
+    def __init__(self, target: str) -> None:
+        self._target = target
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def start(self, details: Any) -> tuple[Span, Any]:
+        method = details.method
+        name = (method.decode() if isinstance(method, bytes) else method).lstrip("/")
+        span = tracer.start_span(
+            name,
+            kind=SpanKind.CLIENT,
+            attributes={
+                names.RPC_SYSTEM_NAME: "grpc",
+                names.RPC_METHOD: name,
+                names.SERVER_ADDRESS: self._target,
+            },
+        )
+        headers: dict[str, str] = {}
+        inject_headers(headers, trace.set_span_in_context(span))
+        metadata = grpc.aio.Metadata(*(details.metadata or ()))
+        for key, value in headers.items():
+            metadata[key] = value
+        return span, details._replace(metadata=metadata)
+
+    def end_with(self, span: Span, call: Any) -> None:
+        task = asyncio.ensure_future(_end(span, call))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+
+async def _end(span: Span, call: Any) -> None:
+    try:
+        code = (await call.code()).name
+    except asyncio.CancelledError:
+        code = "CANCELLED"
+    span.set_attributes({names.RPC_STATUS_CODE: code, names.RPC_RESPONSE_STATUS_CODE: code})
+    if code != "OK":
+        span.set_attribute(names.ERROR_TYPE, code)
+        span.set_status(StatusCode.ERROR)
+    span.end()
+
+
+class _UnaryUnaryTracing(_Tracing, grpc.aio.UnaryUnaryClientInterceptor):
+    async def intercept_unary_unary(
+        self, continuation: Any, client_call_details: Any, request: Any
+    ) -> Any:
+        span, details = self.start(client_call_details)
+        call = await continuation(details, request)
+        self.end_with(span, call)
+        return call
+
+
+class _UnaryStreamTracing(_Tracing, grpc.aio.UnaryStreamClientInterceptor):
+    async def intercept_unary_stream(
+        self, continuation: Any, client_call_details: Any, request: Any
+    ) -> Any:
+        span, details = self.start(client_call_details)
+        call = await continuation(details, request)
+        self.end_with(span, call)
+        return call
+
+
+class _StreamUnaryTracing(_Tracing, grpc.aio.StreamUnaryClientInterceptor):
+    async def intercept_stream_unary(
+        self, continuation: Any, client_call_details: Any, request_iterator: Any
+    ) -> Any:
+        span, details = self.start(client_call_details)
+        call = await continuation(details, request_iterator)
+        self.end_with(span, call)
+        return call

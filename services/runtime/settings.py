@@ -1,0 +1,59 @@
+"""Settings that every process has. Each process adds its own in its settings.py."""
+
+from __future__ import annotations
+
+import secrets
+from typing import TypeVar
+
+from pydantic import Field, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from services.core.errors import InvalidRequest
+
+
+class ProcessSettings(BaseSettings):
+    """Read from the environment: field `nats_url` is TOKENMILL_NATS_URL, and so on."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="TOKENMILL_", frozen=True, extra="ignore", use_attribute_docstrings=True
+    )
+
+    host: str = "127.0.0.1"
+    """Address to listen on. Loopback, so that nothing is public by accident."""
+
+    grpc_port: int = Field(default=0, ge=0, le=65535)
+    """Port of the gRPC server; 0 takes a free one."""
+
+    metrics_port: int | None = Field(default=None, ge=0, le=65535)
+    """Port of the Prometheus endpoint; unset: none (the gateway also answers on its HTTP port)."""
+
+    nats_url: str = "nats://127.0.0.1:4222"
+    """The broker; several servers of a cluster are separated by commas."""
+
+    instance_id: str = Field(default_factory=lambda: secrets.token_hex(4))
+    """Name of this replica in logs and traces; drawn if unset."""
+
+    log_level: str = "info"
+    """debug, info, warning or error."""
+
+    drain_timeout_s: float = Field(default=30.0, ge=0)
+    """How long running work may take after SIGTERM before it is cut off, seconds."""
+
+
+S = TypeVar("S", bound=ProcessSettings)
+
+
+def read_settings(kind: type[S]) -> S:
+    """Reads and checks the settings of a process.
+
+    Raises:
+        InvalidRequest: names the variable, its value and what is allowed.
+    """
+    try:
+        return kind()
+    except ValidationError as exc:
+        first = exc.errors()[0]
+        name = "TOKENMILL_" + "_".join(str(part).upper() for part in first["loc"])
+        raise InvalidRequest(
+            f"{name} is {first.get('input')!r}: {first['msg']}", field=name
+        ) from exc

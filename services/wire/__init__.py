@@ -1,0 +1,1 @@
+"""Layer 2: the only place where generated messages become core values and back."""

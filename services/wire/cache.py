@@ -1,0 +1,150 @@
+"""CacheService messages. Blocks travel in pieces, so that no message grows with the model."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from tokenmill.v1 import cache_pb2 as pb
+
+from services.core.blocks import BlockHash, BlockPayload
+from services.core.errors import InvalidRequest
+
+CHUNK_BYTES = 1 << 20
+MAX_BLOCK_BYTES = 256 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class CacheStats:
+    """Counters since start, and sizes now."""
+
+    num_blocks: int = 0
+    size_bytes: int = 0
+    capacity_bytes: int = 0
+    num_hits: int = 0
+    num_misses: int = 0
+    num_evictions: int = 0
+    num_puts: int = 0
+
+
+def lookup_request_to_pb(hashes: Sequence[BlockHash], layout: str, tenant: str) -> pb.LookupRequest:
+    """Lookup as sent."""
+    return pb.LookupRequest(block_hashes=hashes, layout=layout, tenant=tenant)
+
+
+def lookup_response_to_pb(num_blocks: int, lease_ms: int) -> pb.LookupResponse:
+    """Answer as sent."""
+    return pb.LookupResponse(num_blocks=num_blocks, lease_ms=lease_ms)
+
+
+def get_request_to_pb(hashes: Sequence[BlockHash], layout: str) -> pb.GetRequest:
+    """Get as sent."""
+    return pb.GetRequest(block_hashes=hashes, layout=layout)
+
+
+def block_to_get_responses(block: BlockPayload) -> Iterator[pb.GetResponse]:
+    """A block as the pieces of a Get stream."""
+    return (pb.GetResponse(chunk=chunk) for chunk in _chunks(block))
+
+
+def block_to_put_requests(block: BlockPayload) -> Iterator[pb.PutRequest]:
+    """A block as the pieces of a Put stream."""
+    return (pb.PutRequest(chunk=chunk) for chunk in _chunks(block))
+
+
+def put_response_to_pb(*, num_stored: int, num_present: int, num_rejected: int) -> pb.PutResponse:
+    """Answer as sent."""
+    return pb.PutResponse(num_stored=num_stored, num_present=num_present, num_rejected=num_rejected)
+
+
+def stats_request_to_pb() -> pb.StatsRequest:
+    """Stats request as sent."""
+    return pb.StatsRequest()
+
+
+def stats_response_to_pb(stats: CacheStats) -> pb.StatsResponse:
+    """Counters as sent."""
+    return pb.StatsResponse(
+        num_blocks=stats.num_blocks,
+        size_bytes=stats.size_bytes,
+        capacity_bytes=stats.capacity_bytes,
+        num_hits=stats.num_hits,
+        num_misses=stats.num_misses,
+        num_evictions=stats.num_evictions,
+        num_puts=stats.num_puts,
+    )
+
+
+def stats_from_pb(message: pb.StatsResponse) -> CacheStats:
+    """Counters as received."""
+    return CacheStats(
+        num_blocks=message.num_blocks,
+        size_bytes=message.size_bytes,
+        capacity_bytes=message.capacity_bytes,
+        num_hits=message.num_hits,
+        num_misses=message.num_misses,
+        num_evictions=message.num_evictions,
+        num_puts=message.num_puts,
+    )
+
+
+class BlockAssembler:
+    """Puts the pieces of a stream together; a lie about sizes or order raises."""
+
+    def __init__(self, *, max_block_bytes: int = MAX_BLOCK_BYTES) -> None:
+        self._max_block_bytes = max_block_bytes
+        self._buffer = bytearray()
+        self._head: pb.BlockChunk | None = None
+
+    def feed(self, chunk: pb.BlockChunk) -> BlockPayload | None:
+        """Takes one piece; returns the block when it is whole.
+
+        Raises:
+            InvalidRequest: pieces out of order, of another block, or over the size that was said.
+        """
+        if self._head is None:
+            if not 0 < chunk.size_bytes <= self._max_block_bytes:
+                raise InvalidRequest(
+                    f"size_bytes is {chunk.size_bytes}; allowed: 1 to {self._max_block_bytes}",
+                    field="size_bytes",
+                )
+            self._head = chunk
+            self._buffer = bytearray()
+        head = self._head
+        if chunk.block_hash != head.block_hash or chunk.offset_bytes != len(self._buffer):
+            self._head = None
+            raise InvalidRequest("pieces of a block are out of order", field="offset_bytes")
+        self._buffer += chunk.data
+        if len(self._buffer) > head.size_bytes or (
+            not chunk.data and len(self._buffer) < head.size_bytes
+        ):
+            self._head = None
+            raise InvalidRequest(
+                f"block of {head.size_bytes} bytes sent {len(self._buffer)}", field="data"
+            )
+        if len(self._buffer) < head.size_bytes:
+            return None
+        self._head = None
+        return BlockPayload(
+            block_hash=head.block_hash,
+            parent_hash=head.parent_hash,
+            layout=head.layout,
+            tenant=head.tenant,
+            data=bytes(self._buffer),
+            crc32=head.crc32,
+        )
+
+
+def _chunks(block: BlockPayload) -> Iterator[pb.BlockChunk]:
+    view = memoryview(block.data).cast("B")
+    for offset in range(0, len(view), CHUNK_BYTES):
+        yield pb.BlockChunk(
+            block_hash=block.block_hash,
+            parent_hash=block.parent_hash if offset == 0 else b"",
+            layout=block.layout if offset == 0 else "",
+            tenant=block.tenant if offset == 0 else "",
+            size_bytes=len(view),
+            offset_bytes=offset,
+            data=bytes(view[offset : offset + CHUNK_BYTES]),
+            crc32=block.crc32,
+        )

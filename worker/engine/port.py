@@ -1,0 +1,131 @@
+"""What the rest of the worker needs of an engine.
+
+An engine owns one thread that steps for as long as it has work. All methods may be called from any
+thread and return at once; results come through the listener, on the engine's thread, in step order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from services.core.blocks import BlockHash, BlockLayout, BlockPayload
+from services.core.load import WorkerLoad
+from services.core.request import FinishReason
+from services.core.sampling import SamplingParams
+
+
+@dataclass(frozen=True, slots=True)
+class SequenceSpec:
+    """One generation to run.
+
+    Attributes:
+        seq_id: unique among live sequences.
+        sampling: with max_tokens and seed set. `stop` strings are the owner's business.
+        delivered_token_ids: output of earlier attempts: fed, neither sampled nor reported.
+        tenant: salts the block hashes.
+    """
+
+    seq_id: str
+    prompt_token_ids: Sequence[int]
+    sampling: SamplingParams
+    tenant: str = ""
+    delivered_token_ids: Sequence[int] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class SequenceOutput:
+    """News of one sequence after a step.
+
+    Attributes:
+        first_position: output position of token_ids[0]; delivered tokens count.
+        finish_reason: set in the last output of a sequence.
+        cached_tokens: prompt tokens whose K/V was reused; set in the first output.
+    """
+
+    seq_id: str
+    first_position: int
+    token_ids: Sequence[int]
+    finish_reason: FinishReason | None = None
+    error_message: str = ""
+    cached_tokens: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class StepReport:
+    """What one step did.
+
+    Attributes:
+        started_ns, ended_ns: time.time_ns().
+        outputs: sequences with news.
+        prefill_tokens_by_seq: prompt tokens computed in this step, by sequence.
+        decode_seq_ids: sequences that decoded one token in this step.
+        preempted_seq_ids: sequences that gave up their blocks and will recompute.
+    """
+
+    step_idx: int
+    started_ns: int
+    ended_ns: int
+    outputs: Sequence[SequenceOutput]
+    prefill_tokens_by_seq: dict[str, int] = field(default_factory=dict[str, int])
+    decode_seq_ids: Sequence[str] = ()
+    preempted_seq_ids: Sequence[str] = ()
+
+
+class EngineListener(Protocol):
+    """Hears the engine, on the engine's thread; must return quickly and never raise."""
+
+    def on_step(self, report: StepReport) -> None:
+        """After every step, outputs included; also after a cancel took effect."""
+        ...
+
+    def on_blocks_full(self, blocks: Sequence[BlockPayload]) -> None:
+        """Full blocks of a finished sequence, copied out of the pool, for the cache service."""
+        ...
+
+
+class Engine(Protocol):
+    """Continuous batching over one model."""
+
+    @property
+    def layout(self) -> BlockLayout:
+        """Layout of the K/V blocks."""
+        ...
+
+    @property
+    def model_revision(self) -> str:
+        """Digest of the weights; part of the root of every block hash."""
+        ...
+
+    def start(self, listener: EngineListener) -> None:
+        """Starts the thread. Once."""
+        ...
+
+    def submit(self, spec: SequenceSpec) -> None:
+        """Queues a sequence. An impossible one ends with FinishReason.ERROR."""
+        ...
+
+    def cancel(self, seq_id: str) -> None:
+        """Frees its blocks before the next step; reports CANCELLED. Unknown ids are ignored."""
+        ...
+
+    def load(self) -> WorkerLoad:
+        """How busy the engine is now."""
+        ...
+
+    def num_missing_blocks(self, hashes: Sequence[BlockHash]) -> int:
+        """len(hashes) minus the leading blocks that the pool holds."""
+        ...
+
+    def import_blocks(self, blocks: Sequence[BlockPayload]) -> None:
+        """Adds verified blocks to the pool as reusable; sequences submitted later see them."""
+        ...
+
+    def seconds_since_progress(self) -> float:
+        """Seconds since the last step ended while work was waiting; 0 when idle."""
+        ...
+
+    def stop(self) -> None:
+        """Ends the thread after the current step. Twice is safe."""
+        ...
