@@ -1,0 +1,69 @@
+# Every target sets up what it needs: on a fresh machine, `make run` or `make test` is the first command.
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+MODEL := $(VENV)/.model
+SOURCES := services gateway worker cache_service benchmarks tests deploy setup.py
+ONCE ?=
+PYTEST_ARGS ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help setup run test test-fast flow check fmt lint types layers protos compose-test bench clean
+
+help: ## show this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-14s %s\n", $$1, $$2}'
+
+setup: $(INSTALLED) $(MODEL) ## make .venv, install, fetch the default model
+
+run: setup ## start the cluster, ask one question, serve until Ctrl-C (ONCE=1: stop after the answer)
+	@$(BIN)/tokenmill demo $(if $(ONCE),--once)
+
+test: setup ## the whole suite: unit, conformance, flow with real processes
+	$(BIN)/pytest $(PYTEST_ARGS)
+
+test-fast: $(INSTALLED) ## tests that need neither weights nor processes
+	$(BIN)/pytest -m "not flow and not model" $(PYTEST_ARGS)
+
+flow: setup ## tests with real processes only
+	$(BIN)/pytest -m flow $(PYTEST_ARGS)
+
+check: lint types layers ## format, ruff, buf, pyright, import-linter
+
+fmt: $(INSTALLED) ## format everything
+	$(BIN)/ruff format $(SOURCES) && $(BIN)/ruff check --fix $(SOURCES)
+	$(BIN)/buf format -w
+
+lint: $(INSTALLED)
+	$(BIN)/ruff format --check $(SOURCES) && $(BIN)/ruff check $(SOURCES)
+	$(BIN)/buf lint && $(BIN)/buf format -d --exit-code
+
+types: $(INSTALLED)
+	$(BIN)/pyright
+
+layers: $(INSTALLED)
+	$(BIN)/lint-imports
+
+protos: $(INSTALLED) ## generate the stubs again
+	$(BIN)/python setup.py --quiet egg_info
+
+compose-test: $(INSTALLED) ## bring up docker-compose.yml with two workers, ask, tear down
+	$(BIN)/python deploy/compose_test.py
+
+bench: setup ## cost of the stack against the bare engine, as JSON
+	$(BIN)/tokenmill bench overhead --json
+
+clean: ## remove what setup made (not the model cache)
+	rm -rf $(VENV) protos/gen build *.egg-info .pytest_cache .ruff_cache
+
+$(INSTALLED): pyproject.toml constraints.txt setup.py $(wildcard protos/tokenmill/v1/*.proto)
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed")'
+	@echo "installing into $(VENV) (torch is large: this takes minutes the first time)"
+	@$(BIN)/pip install --quiet --constraint constraints.txt torch==2.13.0 grpcio-tools setuptools wheel
+	@$(BIN)/pip install --quiet --constraint constraints.txt --no-build-isolation --editable '.[local,dev]'
+	@touch $@
+
+$(MODEL): $(INSTALLED)
+	@$(BIN)/python -m worker.models.prepare
+	@touch $@
