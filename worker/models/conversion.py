@@ -1,0 +1,121 @@
+"""A GGUF file as a Hugging Face directory, so that only one format is read after this.
+
+Weights are written in float32. A Q4_1 value is `d * q + m` with float16 d and m: float32 holds it
+to the last bit that matters, bfloat16 would round once more and change the answers. Who computes
+in bfloat16 casts on load.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+from worker.models.cache import require_room, say
+from worker.models.errors import ModelUnavailable
+
+END_TOKEN_KEYS = ("eos_token_id", "eot_token_id", "eom_token_id")
+"""Where a GGUF file names tokens that end an answer."""
+
+DIGITS_APART = frozenset(
+    {"smollm", "starcoder", "refact", "codeshell", "command-r", "exaone", "minerva-7b"}
+)
+"""Pre-tokenizers, by GGUF name, that cut every digit off before the GPT-2 rule."""
+
+
+def convert_gguf(gguf: Path, directory: Path) -> None:
+    """Writes weights, configuration and tokenizer of a GGUF file into a directory.
+
+    Raises:
+        ModelUnavailable: the file is damaged, or of an architecture that cannot be read.
+    """
+    # Here, not above: a model that is ready must not wait seconds for torch.
+    if not sys.stderr.isatty():
+        os.environ.setdefault("TQDM_DISABLE", "1")
+    from transformers.integrations.gguf.reader import read_gguf_metadata
+
+    try:
+        metadata, _ = read_gguf_metadata(str(gguf))
+        say("converting the tokenizer")
+        _write_tokenizer(gguf, directory, metadata)
+        say("converting the weights to float32")
+        _write_model(gguf, directory, metadata)
+    except ModelUnavailable:
+        raise
+    except Exception as exc:
+        if isinstance(exc, OSError) and exc.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        # Readers of damaged files raise anything from struct.error to KeyError.
+        raise ModelUnavailable(f"cannot read {gguf.name}: {type(exc).__name__}: {exc}") from exc
+
+
+def _write_tokenizer(gguf: Path, directory: Path, metadata: dict[str, Any]) -> None:
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(str(gguf.parent), gguf_file=gguf.name)
+    tokenizer.save_pretrained(directory)
+    if metadata.get("tokenizer.ggml.pre") in DIGITS_APART:
+        _cut_digits_apart(directory / "tokenizer.json")
+
+
+def _cut_digits_apart(tokenizer_json: Path) -> None:
+    """Puts back the rule that the converter forgets.
+
+    Without it the spaces or newlines before a digit are cut differently from what the model was
+    trained on: a blank line before "1." becomes two tokens instead of one.
+    """
+    tokenizer = json.loads(tokenizer_json.read_text(encoding="utf-8"))
+    digits = {"type": "Digits", "individual_digits": True}
+    tokenizer["pre_tokenizer"] = {
+        "type": "Sequence",
+        "pretokenizers": [digits, tokenizer["pre_tokenizer"]],
+    }
+    tokenizer_json.write_text(json.dumps(tokenizer, ensure_ascii=False), encoding="utf-8")
+
+
+def _write_model(gguf: Path, directory: Path, metadata: dict[str, Any]) -> None:
+    import torch
+    from safetensors import SafetensorError
+    from safetensors.torch import save_file
+    from transformers import AutoConfig, AutoModelForCausalLM, GenerationConfig
+    from transformers.modeling_gguf_pytorch_utils import load_gguf_checkpoint
+
+    config = AutoConfig.from_pretrained(str(gguf.parent), gguf_file=gguf.name)
+    with torch.device("meta"):
+        skeleton = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+    num_values = sum(parameter.numel() for parameter in skeleton.parameters())
+    require_room(directory, num_values * 4)
+    weights: dict[str, torch.Tensor] = load_gguf_checkpoint(
+        str(gguf), return_tensors=True, model_to_load=skeleton, torch_dtype=torch.float32
+    )["tensors"]
+    # parameters() lists a tied weight once, under its first name.
+    missing = {name for name, _ in skeleton.named_parameters()} - weights.keys()
+    if missing:
+        raise ModelUnavailable(
+            f"{gguf.name} lacks {len(missing)} of the model's tensors, {min(missing)} among them"
+        )
+    target = directory / "model.safetensors"
+    try:
+        contiguous = {name: tensor.contiguous() for name, tensor in weights.items()}
+        save_file(contiguous, target, metadata={"format": "pt"})
+    except SafetensorError as exc:
+        raise ModelUnavailable(f"cannot write {target}: {exc}") from exc
+    target.chmod(0o644)
+    config.dtype = torch.float32
+    config.architectures = [type(skeleton).__name__]
+    config.save_pretrained(directory)
+    generation = GenerationConfig(
+        bos_token_id=config.bos_token_id,
+        eos_token_id=end_token_ids(metadata),
+        pad_token_id=config.pad_token_id,
+    )
+    generation.save_pretrained(directory)
+
+
+def end_token_ids(metadata: dict[str, Any]) -> list[int]:
+    """All ids that the file says end an answer, ascending."""
+    found = (metadata.get(f"tokenizer.ggml.{key}") for key in END_TOKEN_KEYS)
+    return sorted({int(token_id) for token_id in found if token_id is not None})
