@@ -1,9 +1,12 @@
 import json
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from tests.support.nats import NatsServer
 
 
 @pytest.fixture(scope="session")
@@ -17,3 +20,12 @@ def model_dir() -> Path:
         check=True,
     )
     return Path(json.loads(done.stdout)["dir"])
+
+
+@pytest.fixture
+def nats_server(tmp_path: Path) -> Iterator[NatsServer]:
+    """A private broker with JetStream."""
+    server = NatsServer(tmp_path / "nats")
+    server.start()
+    yield server
+    server.stop()

@@ -1,0 +1,99 @@
+import contextlib
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from services.core.delivery import (
+    Attach,
+    Attached,
+    Cancel,
+    Gone,
+    RequestDelta,
+    StepFrame,
+    WorkerHello,
+)
+from services.core.errors import InvalidRequest
+from services.core.load import WorkerHeartbeat, WorkerLoad, WorkerState
+from services.core.request import (
+    FinishReason,
+    QueuedRequest,
+    RequestClass,
+    Submission,
+    SubmissionOutcome,
+    SubmissionResult,
+    TraceContext,
+)
+from services.core.sampling import SamplingParams
+from services.wire import delivery, queue, worker
+
+REQUEST = QueuedRequest(
+    request_id="req-1",
+    attempt=2,
+    model="m",
+    prompt_token_ids=(1, 2, 3),
+    sampling=SamplingParams(max_tokens=5, temperature=0.0, top_p=0.5, seed=-7, stop=("x",)),
+    tenant="t",
+    session_id="s",
+    deadline_unix_ms=123,
+    reply_to="127.0.0.1:1",
+    request_class=RequestClass.BATCH,
+    accepted_unix_ms=100,
+)
+LOAD = WorkerLoad(
+    max_requests=4,
+    num_running=1,
+    num_waiting=2,
+    num_free_blocks=3,
+    num_blocks=10,
+    block_size=32,
+    num_pending_prefill_tokens=9,
+)
+
+
+def test_queued_request():
+    assert queue.decode_queued_request(queue.encode_queued_request(REQUEST)) == REQUEST
+
+
+@pytest.mark.parametrize("state", list(WorkerState))
+def test_heartbeat(state: WorkerState):
+    heartbeat = WorkerHeartbeat("w", "a:1", "m", state, 7, LOAD)
+    assert queue.decode_heartbeat(queue.encode_heartbeat(heartbeat)) == heartbeat
+
+
+@given(st.binary(max_size=200))
+def test_strange_bytes_on_a_subject_are_refused_and_never_crash(payload: bytes):
+    for decode in (queue.decode_queued_request, queue.decode_heartbeat, queue.decode_cancel):
+        with contextlib.suppress(InvalidRequest):
+            decode(payload)
+
+
+def test_submit():
+    submissions = [Submission(REQUEST, TraceContext("00-a-b-01", "k=v"))]
+    assert worker.submit_request_from_pb(worker.submit_request_to_pb(submissions)) == submissions
+    results = [SubmissionResult("r", outcome, "why") for outcome in SubmissionOutcome]
+    assert worker.submit_response_from_pb(worker.submit_response_to_pb(results, LOAD)) == (
+        results,
+        LOAD,
+    )
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        WorkerHello("w"),
+        Attach(1, "req-1", 2),
+        StepFrame(
+            9,
+            [RequestDelta(1, 0, (5, 6)), RequestDelta(2, 3, (), FinishReason.ERROR, "no", 64)],
+        ),
+    ],
+)
+def test_worker_messages(message):
+    back = delivery.worker_message_from_pb(delivery.worker_message_to_pb(message))
+    assert back == message
+
+
+@pytest.mark.parametrize("message", [Attached(1, (4, 5)), Attached(2), Gone(3, "late"), Cancel(4)])
+def test_gateway_messages(message):
+    assert delivery.gateway_message_from_pb(delivery.gateway_message_to_pb(message)) == message
