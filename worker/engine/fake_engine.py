@@ -1,0 +1,166 @@
+"""An engine without a model: the real step loop, deterministic tokens, a configurable clock.
+
+Everything around an engine is tested against this one: scheduling, the pool, prefix hits,
+preemption, cancels and resumption are the real code; only the forward pass is not there.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from hashlib import blake2b
+from struct import pack
+
+from services.core.blocks import BlockLayout
+from worker.engine.engine_loop import LoopEngine
+from worker.engine.runner import StepResult
+from worker.engine.settings import EngineSettings
+from worker.engine.step_scheduler import SequenceSlice
+
+_DEFAULT_NUM_BLOCKS = 1024
+
+
+@dataclass(frozen=True, slots=True)
+class FakeModel:
+    """What the fake engine pretends to be.
+
+    Attributes:
+        vocab_size: ids 0 .. vocab_size - 1 are accepted; answers use those from first_token_id on,
+            without the end-of-sequence id.
+        eos_after: output position of the end-of-sequence token; None never ends by itself.
+        step_time_s: time that every step takes.
+        prefill_s_per_token: time that every prompt token adds.
+        revision: stands in for the digest of weights.
+        failing_token_id: a sequence whose slice holds this id fails its step; None never fails.
+    """
+
+    vocab_size: int = 32000
+    first_token_id: int = 3
+    eos_token_id: int = 2
+    eos_after: int | None = None
+    max_model_len: int = 8192
+    step_time_s: float = 0.0
+    prefill_s_per_token: float = 0.0
+    revision: str = "fake-1"
+    failing_token_id: int | None = None
+
+
+def fake_token(model: FakeModel, prompt: Sequence[int], seed: int | None, position: int) -> int:
+    """The token at one output position: a pure function of its arguments.
+
+    Args:
+        model: vocabulary and end of sequence.
+        prompt: prompt token ids.
+        seed: of a sampled sequence; None if it is greedy.
+        position: output position, from 0.
+    """
+    if model.eos_after is not None and position >= model.eos_after:
+        return model.eos_token_id
+    digest = blake2b(pack(f"<{len(prompt)}I", *prompt), digest_size=8)
+    digest.update(repr((seed, position)).encode())
+    span = model.vocab_size - model.first_token_id
+    token_id = model.first_token_id + int.from_bytes(digest.digest(), "little") % span
+    if token_id == model.eos_token_id:
+        token_id = model.first_token_id + (token_id - model.first_token_id + 1) % span
+    return token_id
+
+
+class FakeRunner:
+    """A StepRunner that writes token ids where K/V would be and sleeps where work would be."""
+
+    def __init__(self, model: FakeModel, settings: EngineSettings) -> None:
+        self._model = model
+        self._num_blocks = settings.num_blocks or _DEFAULT_NUM_BLOCKS
+        self._layout = BlockLayout(
+            dtype="uint8", num_layers=1, num_kv_heads=1, head_dim=1, block_size=settings.block_size
+        )
+        self._block_bytes = 2 * settings.block_size
+        self._content = bytearray(self._num_blocks * self._block_bytes)
+        self.num_tokens_computed = 0
+        """Tokens over all steps: what a prefix hit saves."""
+
+    @property
+    def layout(self) -> BlockLayout:
+        """Layout of the K/V blocks."""
+        return self._layout
+
+    @property
+    def model_revision(self) -> str:
+        """Digest of the weights."""
+        return self._model.revision
+
+    @property
+    def num_blocks(self) -> int:
+        """Blocks in the pool."""
+        return self._num_blocks
+
+    @property
+    def vocab_size(self) -> int:
+        """Ids 0 .. vocab_size - 1 are valid."""
+        return self._model.vocab_size
+
+    @property
+    def max_model_len(self) -> int:
+        """Longest prompt plus answer."""
+        return self._model.max_model_len
+
+    @property
+    def eos_token_ids(self) -> frozenset[int]:
+        """Ids that end an answer."""
+        return frozenset({self._model.eos_token_id})
+
+    def run(self, slices: Sequence[SequenceSlice]) -> StepResult:
+        """Takes the time of a step and gives each sampling sequence its next token."""
+        token_ids: dict[str, int] = {}
+        num_prefill = 0
+        for piece in slices:
+            self._write(piece)
+            num_prefill += piece.num_tokens if piece.is_prefill else 0
+            if piece.samples:
+                seq = piece.seq
+                seed = seq.sampling.seed if seq.sampling.temperature > 0 else None
+                prompt = seq.spec.prompt_token_ids
+                token_ids[seq.seq_id] = fake_token(self._model, prompt, seed, seq.num_output)
+        self.num_tokens_computed += sum(piece.num_tokens for piece in slices)
+        delay_s = self._model.step_time_s + num_prefill * self._model.prefill_s_per_token
+        if delay_s > 0:
+            time.sleep(delay_s)
+        return StepResult(token_ids)
+
+    def export_block(self, block_id: int) -> bytes:
+        """A copy of one block's bytes."""
+        start = block_id * self._block_bytes
+        return bytes(self._content[start : start + self._block_bytes])
+
+    def import_block(self, block_id: int, content: bytes | memoryview) -> None:
+        """Overwrites one block.
+
+        Raises:
+            ValueError: not the size of a block.
+        """
+        if len(content) != self._block_bytes:
+            raise ValueError(f"block has {len(content)} bytes; expected {self._block_bytes}")
+        start = block_id * self._block_bytes
+        self._content[start : start + self._block_bytes] = content
+
+    def _write(self, piece: SequenceSlice) -> None:
+        seq, block_size = piece.seq, self._layout.block_size
+        for position in range(piece.start, piece.start + piece.num_tokens):
+            token_id = seq.token_ids[position]
+            if token_id == self._model.failing_token_id:
+                raise RuntimeError(f"token {token_id} fails on purpose")
+            block_id = seq.block_table[position // block_size]
+            slot = block_id * self._block_bytes + position % block_size
+            self._content[slot] = token_id & 0xFF
+
+
+class FakeEngine(LoopEngine):
+    """A LoopEngine over a FakeRunner; tests may look at `runner`."""
+
+    def __init__(
+        self, model: FakeModel | None = None, settings: EngineSettings | None = None
+    ) -> None:
+        settings = settings or EngineSettings()
+        self.runner = FakeRunner(model or FakeModel(), settings)
+        super().__init__(self.runner, settings)

@@ -1,0 +1,81 @@
+"""The memory of the K/V blocks."""
+
+from __future__ import annotations
+
+import torch
+
+from services.core.blocks import BlockLayout
+
+TORCH_DTYPES = {
+    "float32": torch.float32,
+    "bfloat16": torch.bfloat16,
+    "float16": torch.float16,
+}
+
+
+def block_bytes(layout: BlockLayout) -> int:
+    """Bytes of one block, K and V of all layers."""
+    values = layout.num_layers * layout.block_size * layout.num_kv_heads * layout.head_dim
+    return 2 * values * TORCH_DTYPES[layout.dtype].itemsize
+
+
+class KvPool:
+    """K and V of all blocks and layers.
+
+    keys, values: (num_layers, num_blocks, block_size, num_kv_heads, head_dim). Layer first, because
+    a step reads many blocks of one layer; only a block's way out gathers it over the layers.
+    """
+
+    def __init__(self, layout: BlockLayout, num_blocks: int, device: torch.device) -> None:
+        self.layout = layout
+        self.num_blocks = num_blocks
+        shape = (
+            layout.num_layers,
+            num_blocks,
+            layout.block_size,
+            layout.num_kv_heads,
+            layout.head_dim,
+        )
+        dtype = TORCH_DTYPES[layout.dtype]
+        self.keys = torch.zeros(shape, dtype=dtype, device=device)
+        self.values = torch.zeros(shape, dtype=dtype, device=device)
+
+    def write(
+        self, layer_idx: int, slots: torch.Tensor, keys: torch.Tensor, values: torch.Tensor
+    ) -> None:
+        """Stores new tokens' K and V.
+
+        Args:
+            layer_idx: which layer.
+            slots: (num_tokens,) int64; block id * block_size + offset.
+            keys: (num_tokens, num_kv_heads, head_dim).
+            values: like keys.
+        """
+        self.keys[layer_idx].flatten(0, 1).index_copy_(0, slots, keys)
+        self.values[layer_idx].flatten(0, 1).index_copy_(0, slots, values)
+
+    def gather(self, layer_idx: int, block_ids: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """K and V of some blocks of one layer, copied: (num_tokens, num_kv_heads, head_dim)."""
+        keys = self.keys[layer_idx].index_select(0, block_ids).flatten(0, 1)
+        values = self.values[layer_idx].index_select(0, block_ids).flatten(0, 1)
+        return keys, values
+
+    def export_block(self, block_id: int) -> bytes:
+        """One block's bytes: K then V, each (num_layers, block_size, num_kv_heads, head_dim)."""
+        block = torch.stack((self.keys[:, block_id], self.values[:, block_id]))
+        return block.contiguous().view(torch.uint8).cpu().numpy().tobytes()
+
+    def import_block(self, block_id: int, content: bytes | memoryview) -> None:
+        """Overwrites one block.
+
+        Raises:
+            ValueError: not the size of a block.
+        """
+        expected = block_bytes(self.layout)
+        if len(content) != expected:
+            raise ValueError(f"block has {len(content)} bytes; expected {expected}")
+        # A copy, since torch cannot own memory that is read-only.
+        block = torch.frombuffer(bytearray(content), dtype=self.keys.dtype)
+        keys, values = block.view(2, *self.keys[:, block_id].shape).to(self.keys.device)
+        self.keys[:, block_id] = keys
+        self.values[:, block_id] = values

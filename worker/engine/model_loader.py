@@ -1,0 +1,105 @@
+"""Loads a Hugging Face directory for the paged attention, or says why it cannot."""
+
+from __future__ import annotations
+
+import inspect
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import structlog
+import torch
+from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
+from transformers.utils.logging import disable_progress_bar
+
+from worker.engine.errors import UnsupportedModel
+from worker.engine.settings import EngineSettings
+
+log = structlog.get_logger(__name__)
+
+_DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+_LENGTH_DEPENDENT_ROPES = ("dynamic", "longrope")
+"""Rotary embeddings whose frequencies follow the longest sequence of the batch."""
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedModel:
+    """A model ready to be asked for packed logits, still with the attention it came with.
+
+    Attributes:
+        max_model_len: positions that the model may be asked for.
+        can_keep_logits: its forward computes logits of chosen rows only.
+    """
+
+    module: PreTrainedModel
+    architecture: str
+    num_layers: int
+    vocab_size: int
+    max_model_len: int
+    can_keep_logits: bool
+
+
+def choose_device(name: str) -> torch.device:
+    """The device that a setting means here."""
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    return torch.device(name)
+
+
+def choose_dtype(name: str, device: torch.device) -> torch.dtype:
+    """The precision that a setting means on this device; a substitute is logged."""
+    if name == "auto":
+        return torch.bfloat16
+    if name == "fp16" and device.type == "cpu":
+        log.info("dtype.substituted", requested="fp16", used="bf16", device="cpu")
+        return torch.bfloat16
+    return _DTYPES[name]
+
+
+def load_model(model_dir: Path, settings: EngineSettings) -> LoadedModel:
+    """Reads config and weights.
+
+    Raises:
+        UnsupportedModel: the model lacks the attention backend.
+    """
+    disable_progress_bar()
+    config = AutoConfig.from_pretrained(model_dir, local_files_only=True)
+    text_config = config.get_text_config()
+    architecture = (config.architectures or [type(config).__name__])[0]
+    device = choose_device(settings.device)
+    module: Any = AutoModelForCausalLM.from_pretrained(
+        model_dir,
+        dtype=choose_dtype(settings.dtype, device),
+        # The plainest implementation honours everything; the self-check compares with it.
+        attn_implementation="eager",
+        local_files_only=True,
+    )
+    if not getattr(module, "_supports_attention_backend", False):
+        raise UnsupportedModel(
+            architecture=architecture, why="its code does not use the attention backend"
+        )
+    module.to(device).eval()
+    parameters = inspect.signature(type(module).forward).parameters
+    return LoadedModel(
+        module=module,
+        architecture=architecture,
+        num_layers=text_config.num_hidden_layers,
+        vocab_size=text_config.vocab_size,
+        max_model_len=_max_model_len(text_config, settings.max_model_len),
+        can_keep_logits="logits_to_keep" in parameters,
+    )
+
+
+def _max_model_len(text_config: Any, wanted: int | None) -> int:
+    limit = int(text_config.max_position_embeddings)
+    rope = getattr(text_config, "rope_parameters", None) or {}
+    # Gemma keeps one set of parameters per kind of layer.
+    ropes = [r for r in (rope, *rope.values()) if isinstance(r, dict)]
+    for parameters in ropes:
+        if parameters.get("rope_type") in _LENGTH_DEPENDENT_ROPES:
+            # Past this length one long request would change everybody's keys and cached blocks.
+            original = parameters.get("original_max_position_embeddings", limit)
+            limit = min(limit, int(original))
+            log.info("context.capped", rope_type=parameters["rope_type"], max_model_len=limit)
+    return limit if wanted is None else min(limit, wanted)

@@ -1,0 +1,111 @@
+"""State of one generation in flight."""
+
+from __future__ import annotations
+
+import enum
+
+from services.core.blocks import BlockHash, next_block_hash
+from services.core.request import FinishReason
+from services.core.sampling import SamplingParams
+from worker.engine.port import SequenceSpec
+
+
+class SequenceStatus(enum.Enum):
+    """Where a sequence is in the engine."""
+
+    WAITING = "waiting"
+    RUNNING = "running"
+    FINISHED = "finished"
+
+
+class LiveSequence:
+    """One generation: its tokens, what is computed of them, and where.
+
+    Only the engine's thread changes it. `token_ids` is prompt then output, delivered tokens first.
+    K/V of the tokens before `num_computed` is in the blocks of `block_table`.
+    """
+
+    __slots__ = (
+        "arrival_idx",
+        "block_hashes",
+        "block_table",
+        "cached_tokens",
+        "fresh_hashes",
+        "has_reported",
+        "max_len",
+        "num_computed",
+        "num_prompt",
+        "root",
+        "spec",
+        "status",
+        "token_ids",
+        "was_admitted",
+    )
+
+    def __init__(
+        self, spec: SequenceSpec, *, arrival_idx: int, root: BlockHash, max_model_len: int
+    ) -> None:
+        self.spec = spec
+        self.arrival_idx = arrival_idx
+        self.root = root
+        self.token_ids = [*spec.prompt_token_ids, *spec.delivered_token_ids]
+        self.num_prompt = len(spec.prompt_token_ids)
+        max_tokens = spec.sampling.max_tokens
+        self.max_len = (
+            max_model_len
+            if max_tokens is None
+            else min(max_model_len, self.num_prompt + max_tokens)
+        )
+        self.status = SequenceStatus.WAITING
+        self.num_computed = 0
+        self.block_table: list[int] = []
+        self.block_hashes: list[BlockHash] = []
+        self.fresh_hashes: set[BlockHash] = set()
+        """Hashes of blocks computed for this sequence, not found: what the cache may not have."""
+        self.cached_tokens = 0
+        self.was_admitted = False
+        self.has_reported = False
+
+    @property
+    def seq_id(self) -> str:
+        """Unique among live sequences."""
+        return self.spec.seq_id
+
+    @property
+    def sampling(self) -> SamplingParams:
+        """How its tokens are chosen."""
+        return self.spec.sampling
+
+    @property
+    def num_output(self) -> int:
+        """Output tokens so far; the position of the next one."""
+        return len(self.token_ids) - self.num_prompt
+
+    @property
+    def is_prefilling(self) -> bool:
+        """Whether prompt tokens remain to be computed."""
+        return self.num_computed < self.num_prompt
+
+    @property
+    def num_pending_prefill(self) -> int:
+        """Prompt tokens that remain to be computed."""
+        return max(0, self.num_prompt - self.num_computed)
+
+    def hashes(self, num_blocks: int, block_size: int) -> list[BlockHash]:
+        """Hashes of the first num_blocks full blocks."""
+        while len(self.block_hashes) < num_blocks:
+            start = len(self.block_hashes) * block_size
+            parent = self.block_hashes[-1] if self.block_hashes else self.root
+            tokens = self.token_ids[start : start + block_size]
+            self.block_hashes.append(next_block_hash(parent, tokens))
+        return self.block_hashes[:num_blocks]
+
+    def finish_reason(self, eos_token_ids: frozenset[int]) -> FinishReason | None:
+        """Whether the output so far is complete, judged by its last token."""
+        if self.num_output:
+            last = self.token_ids[-1]
+            is_eos = last in eos_token_ids and not self.sampling.ignore_eos
+            if is_eos or last in self.sampling.stop_token_ids:
+                # min_tokens is the sampler's business: a token that is here was allowed.
+                return FinishReason.STOP
+        return FinishReason.LENGTH if len(self.token_ids) >= self.max_len else None

@@ -1,0 +1,59 @@
+"""What an engine is built with."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from services.core.errors import InvalidRequest
+
+DTYPES = ("auto", "fp32", "bf16", "fp16")
+DEVICES = ("auto", "cpu", "cuda")
+
+
+@dataclass(frozen=True, slots=True)
+class EngineSettings:
+    """Size and precision of an engine.
+
+    Attributes:
+        dtype: auto, fp32, bf16 or fp16. auto is bf16; fp16 on a CPU is computed in bf16, since no
+            common CPU multiplies fp16 faster than it converts it.
+        device: auto, cpu or cuda. auto is cuda where there is one.
+        block_size: tokens per K/V block. 32: small enough that little of a last block is wasted,
+            large enough that a block is one contiguous copy worth making.
+        num_blocks: blocks in the pool; 0 derives it from kv_bytes.
+        kv_bytes: memory for the pool if num_blocks is 0.
+        max_num_seqs: most sequences in one step.
+        max_batched_tokens: most tokens in one step; bounds how long a prefill stalls decodes.
+        max_model_len: longest prompt plus answer; None takes the model's own. The pool caps it too,
+            so that a sequence alone on the engine always fits.
+        num_threads: torch threads of a CPU engine; None leaves torch's choice.
+    """
+
+    dtype: str = "auto"
+    device: str = "auto"
+    block_size: int = 32
+    num_blocks: int = 0
+    kv_bytes: int = 1 << 30
+    max_num_seqs: int = 32
+    max_batched_tokens: int = 512
+    max_model_len: int | None = None
+    num_threads: int | None = None
+
+    def __post_init__(self) -> None:
+        _check(self.dtype in DTYPES, "dtype", self.dtype, ", ".join(DTYPES))
+        _check(self.device in DEVICES, "device", self.device, ", ".join(DEVICES))
+        _check(self.block_size >= 1, "block_size", self.block_size, "at least 1")
+        _check(self.num_blocks >= 0, "num_blocks", self.num_blocks, "at least 0")
+        _check(self.max_num_seqs >= 1, "max_num_seqs", self.max_num_seqs, "at least 1")
+        # Every running sequence must be able to decode in every step.
+        _check(
+            self.max_batched_tokens >= self.max_num_seqs,
+            "max_batched_tokens",
+            self.max_batched_tokens,
+            f"at least max_num_seqs, {self.max_num_seqs}",
+        )
+
+
+def _check(holds: bool, field: str, value: object, allowed: str) -> None:
+    if not holds:
+        raise InvalidRequest(f"{field} is {value}; allowed: {allowed}", field=field)
