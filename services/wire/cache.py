@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from tokenmill.v1 import cache_pb2 as pb
 
-from services.core.blocks import BlockHash, BlockPayload
+from services.core.blocks import BLOCK_HASH_BYTES, BlockHash, BlockPayload
 from services.core.errors import InvalidRequest
 
 CHUNK_BYTES = 1 << 20
@@ -27,9 +27,27 @@ class CacheStats:
     num_puts: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class BlockQuery:
+    """Blocks that a reader asks for, in order."""
+
+    hashes: tuple[BlockHash, ...]
+    layout: str
+    tenant: str = ""
+
+
 def lookup_request_to_pb(hashes: Sequence[BlockHash], layout: str, tenant: str) -> pb.LookupRequest:
     """Lookup as sent."""
     return pb.LookupRequest(block_hashes=hashes, layout=layout, tenant=tenant)
+
+
+def lookup_request_from_pb(message: pb.LookupRequest) -> BlockQuery:
+    """Lookup as received.
+
+    Raises:
+        InvalidRequest: a hash of another length.
+    """
+    return BlockQuery(_hashes_from_pb(message.block_hashes), message.layout, message.tenant)
 
 
 def lookup_response_to_pb(num_blocks: int, lease_ms: int) -> pb.LookupResponse:
@@ -40,6 +58,15 @@ def lookup_response_to_pb(num_blocks: int, lease_ms: int) -> pb.LookupResponse:
 def get_request_to_pb(hashes: Sequence[BlockHash], layout: str) -> pb.GetRequest:
     """Get as sent."""
     return pb.GetRequest(block_hashes=hashes, layout=layout)
+
+
+def get_request_from_pb(message: pb.GetRequest) -> BlockQuery:
+    """Get as received.
+
+    Raises:
+        InvalidRequest: a hash of another length.
+    """
+    return BlockQuery(_hashes_from_pb(message.block_hashes), message.layout)
 
 
 def block_to_get_responses(block: BlockPayload) -> Iterator[pb.GetResponse]:
@@ -96,11 +123,17 @@ class BlockAssembler:
         self._buffer = bytearray()
         self._head: pb.BlockChunk | None = None
 
+    @property
+    def is_between_blocks(self) -> bool:
+        """Whether every block that was begun is whole."""
+        return self._head is None
+
     def feed(self, chunk: pb.BlockChunk) -> BlockPayload | None:
         """Takes one piece; returns the block when it is whole.
 
         Raises:
-            InvalidRequest: pieces out of order, of another block, or over the size that was said.
+            InvalidRequest: a hash of another length; pieces out of order, of another block, or over
+                the size that was said.
         """
         if self._head is None:
             if not 0 < chunk.size_bytes <= self._max_block_bytes:
@@ -108,6 +141,9 @@ class BlockAssembler:
                     f"size_bytes is {chunk.size_bytes}; allowed: 1 to {self._max_block_bytes}",
                     field="size_bytes",
                 )
+            _check_hash(chunk.block_hash, "block_hash")
+            if chunk.parent_hash:
+                _check_hash(chunk.parent_hash, "parent_hash")
             self._head = chunk
             self._buffer = bytearray()
         head = self._head
@@ -132,6 +168,20 @@ class BlockAssembler:
             tenant=head.tenant,
             data=bytes(self._buffer),
             crc32=head.crc32,
+        )
+
+
+def _hashes_from_pb(hashes: Sequence[bytes]) -> tuple[BlockHash, ...]:
+    for block_hash in hashes:
+        _check_hash(block_hash, "block_hashes")
+    return tuple(hashes)
+
+
+def _check_hash(block_hash: bytes, field: str) -> None:
+    if len(block_hash) != BLOCK_HASH_BYTES:
+        raise InvalidRequest(
+            f"{field} has a hash of {len(block_hash)} bytes; allowed: {BLOCK_HASH_BYTES}",
+            field=field,
         )
 
 

@@ -1,0 +1,51 @@
+"""Starts the KV cache service."""
+
+from __future__ import annotations
+
+import time
+
+from prometheus_client import REGISTRY
+from tokenmill.v1.cache_pb2_grpc import add_CacheServiceServicer_to_server
+
+from cache_service.block_store import BlockStore, StoreLimits
+from cache_service.eviction import LruPolicy
+from cache_service.metrics import StoreCollector
+from cache_service.servicer import CacheServicer, ServiceLimits
+from cache_service.settings import CacheSettings
+from services.runtime.lifecycle import Process, run_process
+from services.runtime.logs import get_logger
+from services.runtime.rpc_server import RpcServer
+
+log = get_logger(__name__)
+
+
+async def main(process: Process[CacheSettings]) -> None:
+    """Serves until told to stop, then lets running calls finish."""
+    settings = process.settings
+    store = BlockStore(
+        StoreLimits(settings.capacity_bytes, settings.max_blocks, settings.lease_ms / 1000),
+        LruPolicy(),
+        time.monotonic,
+    )
+    REGISTRY.register(StoreCollector(store))
+    limits = ServiceLimits(
+        max_hashes=settings.max_hashes,
+        max_block_bytes=settings.max_block_bytes,
+        max_concurrent_puts=settings.max_concurrent_puts,
+        put_idle_timeout_s=settings.put_idle_timeout_s,
+    )
+    server = RpcServer(max_concurrent_rpcs=settings.max_concurrent_rpcs)
+    server.add(
+        add_CacheServiceServicer_to_server,
+        CacheServicer(store, limits),
+        "tokenmill.v1.CacheService",
+    )
+    port = await server.start(settings.host, settings.grpc_port)
+    await server.set_ready(True)
+    log.info("rpc.listening", port=port, capacity_bytes=settings.capacity_bytes)
+    await process.stop_requested.wait()
+    await server.stop(settings.drain_timeout_s)
+
+
+if __name__ == "__main__":
+    run_process("cache", CacheSettings, main)

@@ -1,0 +1,187 @@
+"""CacheService: messages in, the store's answers out."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncIterable, AsyncIterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from opentelemetry import trace
+from tokenmill.v1.cache_pb2_grpc import CacheServiceServicer
+
+from cache_service.block_store import BlockStore, PutOutcome
+from services.core.blocks import BlockHash, BlockPayload
+from services.core.errors import DeadlineExceeded, InvalidRequest, Overloaded
+from services.runtime import names
+from services.runtime.logs import get_logger
+from services.wire.cache import (
+    BlockAssembler,
+    BlockQuery,
+    CacheStats,
+    block_to_get_responses,
+    get_request_from_pb,
+    lookup_request_from_pb,
+    lookup_response_to_pb,
+    put_response_to_pb,
+    stats_response_to_pb,
+)
+
+log = get_logger(__name__)
+
+MAX_LAYOUT_CHARS = 256
+MAX_TENANT_CHARS = 256
+# Below this the check costs less than a thread's turn.
+_CHECKSUM_INLINE_BYTES = 4 << 20
+_BUSY_RETRY_S = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceLimits:
+    """Bounds of what one caller may ask; their meaning is in settings.py."""
+
+    max_hashes: int
+    max_block_bytes: int
+    max_concurrent_puts: int
+    put_idle_timeout_s: float
+
+
+class CacheServicer(CacheServiceServicer):
+    """Serves one store. Runs on the store's own event loop."""
+
+    def __init__(self, store: BlockStore, limits: ServiceLimits) -> None:
+        self._store = store
+        self._limits = limits
+        self._num_puts_running = 0
+
+    async def Lookup(self, request: Any, context: Any) -> Any:
+        """Leases the leading run that is here."""
+        query = lookup_request_from_pb(request)
+        self._check_query(query)
+        num_blocks = self._store.lookup(query.hashes, query.layout)
+        _set_num_blocks(num_blocks)
+        return lookup_response_to_pb(num_blocks, round(self._store.limits.lease_s * 1000))
+
+    async def Get(self, request: Any, context: Any) -> AsyncIterator[Any]:
+        """Streams the leading run; blocks are read one by one, so that a slow reader holds one."""
+        query = get_request_from_pb(request)
+        self._check_query(query)
+        _set_num_blocks(self._store.lease(query.hashes, query.layout))
+        for block_hash in query.hashes:
+            block = self._store.get(block_hash, query.layout)
+            if block is None:
+                return
+            for response in block_to_get_responses(block):
+                yield response
+
+    async def Put(self, request_iterator: AsyncIterable[Any], context: Any) -> Any:
+        """Takes blocks as they become whole; those before an error stay."""
+        outcomes: Counter[PutOutcome | None] = Counter()
+        chain: list[BlockHash] = []
+        with self._put_slot():
+            try:
+                async for block in self._blocks(request_iterator):
+                    outcomes[await self._keep(block)] += 1
+                    chain.append(block.block_hash)
+                    if len(chain) == self._limits.max_hashes:
+                        self._touch(chain)
+            finally:
+                self._touch(chain)
+        num_stored, num_present = outcomes[PutOutcome.STORED], outcomes[PutOutcome.PRESENT]
+        _set_num_blocks(num_stored)
+        return put_response_to_pb(
+            num_stored=num_stored,
+            num_present=num_present,
+            num_rejected=outcomes.total() - num_stored - num_present,
+        )
+
+    async def Stats(self, request: Any, context: Any) -> Any:
+        """Counters and sizes."""
+        store, counters = self._store, self._store.counters
+        return stats_response_to_pb(
+            CacheStats(
+                num_blocks=store.num_blocks,
+                size_bytes=store.size_bytes,
+                capacity_bytes=store.limits.capacity_bytes,
+                num_hits=counters.num_hits,
+                num_misses=counters.num_misses,
+                num_evictions=counters.num_evictions,
+                num_puts=counters.num_puts,
+            )
+        )
+
+    @contextmanager
+    def _put_slot(self):
+        if self._num_puts_running >= self._limits.max_concurrent_puts:
+            raise Overloaded(
+                f"{self._num_puts_running} Put streams run; allowed:"
+                f" {self._limits.max_concurrent_puts}",
+                retry_after_s=_BUSY_RETRY_S,
+            )
+        self._num_puts_running += 1
+        try:
+            yield
+        finally:
+            self._num_puts_running -= 1
+
+    async def _blocks(self, requests: AsyncIterable[Any]) -> AsyncIterator[BlockPayload]:
+        assembler = BlockAssembler(max_block_bytes=self._limits.max_block_bytes)
+        pieces = aiter(requests)
+        while True:
+            try:
+                async with asyncio.timeout(self._limits.put_idle_timeout_s):
+                    piece = await anext(pieces, None)
+            except TimeoutError as exc:
+                raise DeadlineExceeded(
+                    f"Put was silent for {self._limits.put_idle_timeout_s:g} s"
+                ) from exc
+            if piece is None:
+                break
+            block = assembler.feed(piece.chunk)
+            if block is not None:
+                yield block
+        if not assembler.is_between_blocks:
+            raise InvalidRequest("Put ended inside a block", field="data")
+
+    async def _keep(self, block: BlockPayload) -> PutOutcome | None:
+        """None: damaged on its way."""
+        _check_length("layout", block.layout, MAX_LAYOUT_CHARS)
+        _check_length("tenant", block.tenant, MAX_TENANT_CHARS)
+        size_bytes = len(block.data)
+        is_intact = (
+            block.is_intact()
+            if size_bytes < _CHECKSUM_INLINE_BYTES
+            else await asyncio.to_thread(block.is_intact)
+        )
+        if not is_intact:
+            self._store.counters.num_rejected += 1
+            log.warning("block.damaged", size_bytes=size_bytes)
+            return None
+        return self._store.put(block)
+
+    def _touch(self, chain: list[BlockHash]) -> None:
+        self._store.touch_chain(chain)
+        chain.clear()
+
+    def _check_query(self, query: BlockQuery) -> None:
+        if len(query.hashes) > self._limits.max_hashes:
+            raise InvalidRequest(
+                f"block_hashes has {len(query.hashes)} hashes; allowed:"
+                f" at most {self._limits.max_hashes}",
+                field="block_hashes",
+            )
+        _check_length("layout", query.layout, MAX_LAYOUT_CHARS)
+        _check_length("tenant", query.tenant, MAX_TENANT_CHARS)
+
+
+def _check_length(field: str, text: str, max_chars: int) -> None:
+    if len(text) > max_chars:
+        raise InvalidRequest(
+            f"{field} has {len(text)} characters; allowed: at most {max_chars}", field=field
+        )
+
+
+def _set_num_blocks(num_blocks: int) -> None:
+    trace.get_current_span().set_attribute(names.NUM_BLOCKS, num_blocks)

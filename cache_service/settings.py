@@ -1,0 +1,36 @@
+"""Settings of the KV cache service."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from services.runtime.settings import ProcessSettings
+from services.wire.cache import MAX_BLOCK_BYTES
+
+
+class CacheSettings(ProcessSettings):
+    """Beside the common ones."""
+
+    capacity_bytes: int = Field(default=1 << 30, ge=1)
+    """Most bytes of blocks held. 1 GiB leaves room beside a worker on a small machine."""
+
+    max_blocks: int = Field(default=1_000_000, ge=1)
+    """Most blocks held; bounds the bookkeeping, about 1 KiB per block."""
+
+    lease_ms: int = Field(default=5_000, ge=0)
+    """How long blocks that a lookup found are not evicted, ms. Covers the fetch that follows."""
+
+    max_hashes: int = Field(default=8_192, ge=1)
+    """Most hashes in one Lookup or Get: 128k tokens in blocks of 16."""
+
+    max_block_bytes: int = Field(default=32 << 20, ge=1, le=MAX_BLOCK_BYTES)
+    """Largest block taken. A 70B model's block of 16 tokens has 5 MiB."""
+
+    max_concurrent_puts: int = Field(default=16, ge=1)
+    """Put streams at once; each may hold one unfinished block beside the capacity."""
+
+    max_concurrent_rpcs: int = Field(default=256, ge=1)
+    """Calls at once, health checks included; more are refused."""
+
+    put_idle_timeout_s: float = Field(default=10.0, gt=0)
+    """A Put stream that is silent for longer loses its place, seconds."""
