@@ -1,0 +1,55 @@
+"""TokenizerService: messages in, core, messages out."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+from opentelemetry import trace
+from tokenmill.v1.tokenizer_pb2_grpc import TokenizerServiceServicer
+
+from services.core.errors import NotFound
+from services.runtime import names
+from services.tokenizer.text_tokenizer import TextTokenizer
+from services.tokenizer.thread_pool import BoundedThreadPool
+from services.wire.tokenizer import (
+    TokenizerArtefact,
+    artefact_to_pb,
+    get_tokenizer_request_from_pb,
+    tokenize_request_from_pb,
+    tokenize_response_to_pb,
+)
+
+
+class TokenizerServicer(TokenizerServiceServicer):
+    """Serves one model."""
+
+    def __init__(
+        self, artefact: TokenizerArtefact, tokenizer: TextTokenizer, pool: BoundedThreadPool
+    ) -> None:
+        self._artefact = artefact
+        self._tokenizer = tokenizer
+        self._pool = pool
+
+    async def Tokenize(self, request: Any, context: Any) -> Any:
+        """See protos/tokenmill/v1/tokenizer.proto."""
+        query = tokenize_request_from_pb(request)
+        self._check_model(query.model)
+        token_ids = await self._pool.run(lambda: self._tokenizer.tokenize(query.content))
+        trace.get_current_span().set_attribute(names.NUM_TOKENS, len(token_ids))
+        return tokenize_response_to_pb(token_ids)
+
+    async def GetTokenizer(self, request: Any, context: Any) -> AsyncIterator[Any]:
+        """See protos/tokenmill/v1/tokenizer.proto."""
+        self._check_model(get_tokenizer_request_from_pb(request))
+        for message in artefact_to_pb(self._artefact):
+            yield message
+
+    def _check_model(self, model: str) -> None:
+        served = self._artefact.description.name
+        if model not in ("", served):
+            raise NotFound(
+                f"model {model[:128]!r} is not served here; {served} is",
+                field="model",
+                reason="MODEL_NOT_FOUND",
+            )
