@@ -1,0 +1,55 @@
+"""`tokenmill ask`."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from services.cli.chat_client import Question
+from services.cli.chat_client import ask as ask_gateway
+from services.cli.cluster.state import running_cluster
+from services.cli.terminal import answer_line, err, out
+
+
+@dataclass(frozen=True, slots=True)
+class Gateway:
+    """Where to ask, and for which model."""
+
+    url: str
+    model: str
+
+
+def find_gateway(state_dir: Path, url: str | None, model: str | None) -> Gateway:
+    """The gateway of the cluster that runs here, or the one that the user names.
+
+    Raises:
+        CommandFailed: none runs here and none is named, or it does not answer.
+    """
+    if url is None:
+        state = running_cluster(state_dir)
+        return Gateway(state.http_url, model or state.model_name)
+    return Gateway(url, model or _first_model(url))
+
+
+def ask(url: str, question: Question, *, quiet: bool) -> dict[str, Any]:
+    """Asks, streams the answer to stdout unless quiet, and returns answer and figures."""
+    if quiet:
+        answer = ask_gateway(url, question)
+    else:
+        answer = ask_gateway(url, question, lambda text: out.print(text, end="", markup=False))
+        out.print()
+        err.print(answer_line(answer))
+    return {**asdict(answer), "tokens_per_s": answer.tokens_per_s}
+
+
+def _first_model(url: str) -> str:
+    import httpx
+
+    from services.cli.failure import CommandFailed
+
+    try:
+        answer = httpx.get(f"{url.rstrip('/')}/v1/models", trust_env=False, timeout=5.0)
+        return answer.raise_for_status().json()["data"][0]["id"]
+    except (httpx.HTTPError, ValueError, LookupError) as exc:
+        raise CommandFailed(f"{url} does not tell its models: {exc}") from exc

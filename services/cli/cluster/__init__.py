@@ -1,0 +1,1 @@
+"""A cluster of local processes: what to start, and keeping it alive."""

@@ -1,0 +1,216 @@
+"""Which processes make a cluster, with which environment. Pure: nothing is started here."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+
+from services.cli.cluster.options import LOOPBACK, ClusterOptions, ClusterPorts
+
+LOW_PRIORITY = 10
+"""Nice value of all but the workers: a busy neighbour at equal priority triples a 2-thread step."""
+
+TRACE_EXPORT_DELAY_MS = 300
+"""A trace that a person waits for; the SDK's own default is 5 s."""
+
+STOP_GRACE_S = 10.0
+"""Seconds from SIGTERM to SIGKILL of a process that has no requests left to finish."""
+
+QUICK_GRACE_S = 3.0
+"""The same for the broker and the trace store, which hold nothing unfinished."""
+
+
+class Role(enum.StrEnum):
+    """What a process is."""
+
+    NATS = "nats"
+    TRACES = "traces"
+    TOKENIZER = "tokenizer"
+    CACHE = "cache"
+    SCHEDULER = "scheduler"
+    WORKER = "worker"
+    GATEWAY = "gateway"
+
+
+START_ORDER: tuple[frozenset[Role], ...] = (
+    frozenset({Role.NATS, Role.TRACES}),
+    frozenset({Role.TOKENIZER, Role.CACHE, Role.SCHEDULER, Role.WORKER, Role.GATEWAY}),
+)
+"""The second wave starts together: each waits for the others by itself."""
+
+STOP_ORDER: tuple[Role, ...] = (
+    Role.GATEWAY, Role.SCHEDULER, Role.WORKER, Role.CACHE, Role.TOKENIZER, Role.NATS, Role.TRACES,
+)  # fmt: skip
+"""The door first; what others still need, last."""
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessSpec:
+    """One process to run.
+
+    Attributes:
+        environment: added to the supervisor's own.
+        grpc_port: where the standard health service answers; None: it has none.
+        http_port: where http_path answers 200 when ready; None: it has none.
+        grace_s: seconds from SIGTERM to SIGKILL.
+    """
+
+    name: str
+    role: Role
+    command: tuple[str, ...]
+    environment: Mapping[str, str] = field(default_factory=dict[str, str])
+    nice: int = LOW_PRIORITY
+    grpc_port: int | None = None
+    http_port: int | None = None
+    http_path: str = "/readyz"
+    grace_s: float = STOP_GRACE_S
+
+
+@dataclass(frozen=True, slots=True)
+class Programs:
+    """What to run: the interpreter, the broker, and how many CPUs there are."""
+
+    python: str
+    nats_server: str
+    num_cpus: int
+
+
+def plan_cluster(
+    options: ClusterOptions,
+    ports: ClusterPorts,
+    programs: Programs,
+    environment: Mapping[str, str],
+) -> tuple[ProcessSpec, ...]:
+    """All processes of a cluster, in order of start.
+
+    Args:
+        options: what the user asked for.
+        ports: one for each process.
+        programs: what to run.
+        environment: the supervisor's own; settings that the user made there are kept.
+    """
+    shared = _shared_environment(options, ports, environment)
+
+    def module(name: str, role: Role, program: str, grpc_port: int) -> ProcessSpec:
+        own = {"TOKENMILL_GRPC_PORT": str(grpc_port), "TOKENMILL_INSTANCE_ID": name}
+        return ProcessSpec(
+            name=name,
+            role=role,
+            command=(programs.python, "-m", program),
+            environment={**shared, **own},
+            grpc_port=grpc_port,
+        )
+
+    specs = [_nats(options, ports, programs)]
+    if options.collect_traces:
+        specs.append(_traces(options, ports, programs))
+    specs += [
+        module("tokenizer", Role.TOKENIZER, "services.tokenizer.main", ports.tokenizer),
+        module("cache", Role.CACHE, "cache_service.main", ports.cache),
+        module("scheduler", Role.SCHEDULER, "services.scheduler.main", ports.scheduler),
+    ]
+    for idx, port in enumerate(ports.workers, start=1):
+        worker = module(f"worker-{idx}", Role.WORKER, "worker.main", port)
+        engine = _engine_environment(options, programs, environment)
+        own = {**engine, "TOKENMILL_WORKER_ID": worker.name}
+        specs.append(replace(worker, environment={**worker.environment, **own}, nice=0))
+    for idx, gateway_ports in enumerate(ports.gateways, start=1):
+        gateway = module(f"gateway-{idx}", Role.GATEWAY, "gateway.main", gateway_ports.grpc)
+        own = {"TOKENMILL_HTTP_PORT": str(gateway_ports.http)}
+        specs.append(
+            replace(
+                gateway,
+                environment={**gateway.environment, **own},
+                http_port=gateway_ports.http,
+                # Past its own drain: it cuts what is left by itself, with an answer to the client.
+                grace_s=options.drain_timeout_s + STOP_GRACE_S,
+            )
+        )
+    return tuple(specs)
+
+
+def nats_config(options: ClusterOptions, ports: ClusterPorts) -> str:
+    """Configuration file of the broker."""
+    return (
+        f'server_name: "tokenmill"\n'
+        f'listen: "{LOOPBACK}:{ports.nats}"\n'
+        f'http: "{LOOPBACK}:{ports.nats_monitor}"\n'
+        f'jetstream {{ store_dir: "{options.state_dir / "nats"}", max_file_store: 4GB }}\n'
+    )
+
+
+def engine_environment(
+    options: ClusterOptions, programs: Programs, environment: Mapping[str, str]
+) -> dict[str, str]:
+    """Environment that gives an engine elsewhere the settings of the cluster's workers."""
+    return _model_environment(options) | _engine_environment(options, programs, environment)
+
+
+def _nats(options: ClusterOptions, ports: ClusterPorts, programs: Programs) -> ProcessSpec:
+    return ProcessSpec(
+        name="nats",
+        role=Role.NATS,
+        command=(programs.nats_server, "-c", str(options.state_dir / "nats.conf")),
+        http_port=ports.nats_monitor,
+        http_path="/healthz",
+        grace_s=QUICK_GRACE_S,
+    )
+
+
+def _traces(options: ClusterOptions, ports: ClusterPorts, programs: Programs) -> ProcessSpec:
+    return ProcessSpec(
+        name="traces",
+        role=Role.TRACES,
+        command=(programs.python, "-m", "services.cli.traces.main"),
+        environment={
+            "TOKENMILL_HTTP_PORT": str(ports.traces),
+            "TOKENMILL_TRACES_FILE": str(options.state_dir / "traces.sqlite"),
+            "TOKENMILL_INSTANCE_ID": "traces",
+            # It must not trace itself into an endpoint that the user's shell names.
+            "OTEL_SDK_DISABLED": "true",
+        },
+        http_port=ports.traces,
+        grace_s=QUICK_GRACE_S,
+    )
+
+
+def _shared_environment(
+    options: ClusterOptions, ports: ClusterPorts, environment: Mapping[str, str]
+) -> dict[str, str]:
+    shared = _model_environment(options) | {
+        "TOKENMILL_HOST": LOOPBACK,
+        "TOKENMILL_NATS_URL": f"nats://{LOOPBACK}:{ports.nats}",
+        "TOKENMILL_TOKENIZER_TARGET": f"{LOOPBACK}:{ports.tokenizer}",
+        "TOKENMILL_CACHE_TARGET": f"{LOOPBACK}:{ports.cache}",
+        "TOKENMILL_DRAIN_TIMEOUT_S": str(options.drain_timeout_s),
+        "PYTHONUNBUFFERED": "1",
+    }
+    # grpc and requests obey proxy variables, and a proxy cannot reach this machine's loopback.
+    for name in ("no_proxy", "NO_PROXY"):
+        known = environment.get(name, "")
+        shared[name] = ",".join(part for part in (known, LOOPBACK, "localhost") if part)
+    if options.collect_traces:
+        shared["OTEL_EXPORTER_OTLP_ENDPOINT"] = f"http://{LOOPBACK}:{ports.traces}"
+        shared["OTEL_EXPORTER_OTLP_PROTOCOL"] = "http/protobuf"
+        shared["OTEL_BSP_SCHEDULE_DELAY"] = str(TRACE_EXPORT_DELAY_MS)
+    return shared
+
+
+def _model_environment(options: ClusterOptions) -> dict[str, str]:
+    return {
+        "TOKENMILL_MODEL_DIR": options.model_dir,
+        "TOKENMILL_MODEL_NAME": options.model_name,
+    }
+
+
+def _engine_environment(
+    options: ClusterOptions, programs: Programs, environment: Mapping[str, str]
+) -> dict[str, str]:
+    own = {"TOKENMILL_ENGINE": options.engine}
+    if options.dtype is not None:
+        own["TOKENMILL_DTYPE"] = options.dtype
+    if "TOKENMILL_NUM_THREADS" not in environment and options.num_workers > 1:
+        # Workers that each take all CPUs spend their time waiting for each other.
+        own["TOKENMILL_NUM_THREADS"] = str(max(1, programs.num_cpus // options.num_workers))
+    return own

@@ -1,0 +1,59 @@
+"""Flags that several commands share, and what they stand for."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from services.cli.cluster.options import DEFAULT_GRPC_PORT, DEFAULT_HTTP_PORT, ENGINES
+from services.cli.failure import CommandFailed
+
+StateDir = Annotated[
+    Path | None,
+    typer.Option(
+        help="Logs, queue, traces and state of the cluster."
+        " Default: TOKENMILL_STATE_DIR, else .tokenmill in the current directory.",
+        show_default=False,
+    ),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
+Model = Annotated[
+    str | None,
+    typer.Option(
+        help="Name of the default model, a Hugging Face directory, a GGUF file or a Hub id.",
+        show_default=False,
+    ),
+]
+NumWorkers = Annotated[int, typer.Option("--workers", min=1, max=64, help="Number of workers.")]
+NumGateways = Annotated[int, typer.Option("--gateways", min=1, max=64, help="Number of gateways.")]
+Engine = Annotated[str, typer.Option(help=f"One of: {', '.join(ENGINES)}.")]
+Dtype = Annotated[
+    str | None,
+    typer.Option(help="Precision: auto, fp32, bf16 or fp16.", show_default=False),
+]
+HttpPort = Annotated[
+    int, typer.Option(min=0, max=65535, help="Public HTTP port; 0 takes a free one.")
+]
+GrpcPort = Annotated[
+    int, typer.Option(min=0, max=65535, help="Public gRPC port; 0 takes a free one.")
+]
+DrainTimeout = Annotated[
+    float,
+    typer.Option(min=0, help="Seconds that running requests may take after Ctrl-C."),
+]
+HTTP_PORT = DEFAULT_HTTP_PORT
+GRPC_PORT = DEFAULT_GRPC_PORT
+DRAIN_TIMEOUT_S = 30.0
+
+
+def check_engine(engine: str) -> str:
+    """The engine, if there is one of this name.
+
+    Raises:
+        CommandFailed: there is none.
+    """
+    if engine not in ENGINES:
+        raise CommandFailed(f"--engine is {engine!r}; allowed: {', '.join(ENGINES)}", exit_code=2)
+    return engine

@@ -1,0 +1,225 @@
+"""The `tokenmill` command. What a subcommand needs is imported when it runs: start-up is quick."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from services.cli import flags
+from services.cli.failure import CommandFailed
+
+EXIT_INTERRUPTED = 130
+
+app = typer.Typer(
+    name="tokenmill",
+    help="Language models as a production service, on this machine.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+bench = typer.Typer(help="Measure a cluster.", no_args_is_help=True)
+app.add_typer(bench, name="bench")
+
+
+@app.command()
+def setup(model: flags.Model = None) -> None:
+    """Fetches and prepares the model; done already, it says so at once."""
+    from services.cli.cluster.build import prepare_model
+    from services.cli.terminal import err
+
+    prepared = prepare_model(model)
+    err.print(f"model {prepared.name} is ready in {prepared.directory}")
+
+
+@app.command()
+def up(
+    workers: flags.NumWorkers = 1,
+    gateways: flags.NumGateways = 1,
+    model: flags.Model = None,
+    detach: Annotated[bool, typer.Option(help="Return when all are ready.")] = False,
+    engine: flags.Engine = "torch",
+    dtype: flags.Dtype = None,
+    http_port: flags.HttpPort = flags.HTTP_PORT,
+    grpc_port: flags.GrpcPort = flags.GRPC_PORT,
+    drain_timeout: flags.DrainTimeout = flags.DRAIN_TIMEOUT_S,
+    state_dir: flags.StateDir = None,
+) -> None:
+    """Starts a cluster and serves until Ctrl-C."""
+    from services.cli import up as command
+
+    command.up(
+        command.Wanted(
+            model=model,
+            num_workers=workers,
+            num_gateways=gateways,
+            engine=flags.check_engine(engine),
+            dtype=dtype,
+            http_port=http_port,
+            grpc_port=grpc_port,
+            drain_timeout_s=drain_timeout,
+            state_dir=_state_dir(state_dir),
+        ),
+        detach=detach,
+    )
+
+
+@app.command()
+def demo(
+    once: Annotated[bool, typer.Option(help="Stop after the answer.")] = False,
+    workers: flags.NumWorkers = 1,
+    model: flags.Model = None,
+    engine: flags.Engine = "torch",
+    http_port: flags.HttpPort = flags.HTTP_PORT,
+    grpc_port: flags.GrpcPort = flags.GRPC_PORT,
+    state_dir: flags.StateDir = None,
+) -> None:
+    """Starts a cluster, asks it one question, shows the trace, then serves until Ctrl-C."""
+    from services.cli import up as command
+
+    command.demo(
+        command.Wanted(
+            model=model,
+            num_workers=workers,
+            engine=flags.check_engine(engine),
+            http_port=http_port,
+            grpc_port=grpc_port,
+            state_dir=_state_dir(state_dir),
+        ),
+        once=once,
+    )
+
+
+@app.command()
+def down(state_dir: flags.StateDir = None) -> None:
+    """Drains the cluster and waits until it is gone."""
+    from services.cli import up as command
+
+    command.down(_state_dir(state_dir))
+
+
+@app.command()
+def status(as_json: flags.AsJson = False, state_dir: flags.StateDir = None) -> None:
+    """Shows the processes of the cluster and whether each is well."""
+    from services.cli.cluster.state import running_cluster
+    from services.cli.status import read_status, status_as_json, status_table
+    from services.cli.terminal import out
+
+    state = running_cluster(_state_dir(state_dir))
+    statuses = read_status(state)
+    if as_json:
+        _print_json(status_as_json(state, statuses))
+    else:
+        out.print(status_table(state, statuses))
+
+
+@app.command()
+def ask(
+    prompt: Annotated[str, typer.Argument(help="The question.")],
+    as_json: flags.AsJson = False,
+    max_tokens: Annotated[int | None, typer.Option(help="Longest answer.")] = None,
+    temperature: Annotated[float | None, typer.Option(help="0 is greedy.")] = None,
+    url: Annotated[
+        str | None, typer.Option(help="A gateway elsewhere.", show_default=False)
+    ] = None,
+    model: Annotated[
+        str | None, typer.Option(help="Name of the model.", show_default=False)
+    ] = None,
+    state_dir: flags.StateDir = None,
+) -> None:
+    """Asks the cluster and streams the answer; figures go to stderr."""
+    from services.cli.ask import ask as command
+    from services.cli.ask import find_gateway
+    from services.cli.chat_client import Question
+
+    gateway = find_gateway(_state_dir(state_dir), url, model)
+    question = Question(prompt, gateway.model, max_tokens=max_tokens, temperature=temperature)
+    answer = command(gateway.url, question, quiet=as_json)
+    if as_json:
+        _print_json(answer)
+
+
+@app.command()
+def trace(
+    request_id: Annotated[
+        str | None,
+        typer.Argument(help="Request id or trace id; without it, the latest.", show_default=False),
+    ] = None,
+    as_json: flags.AsJson = False,
+    state_dir: flags.StateDir = None,
+) -> None:
+    """Shows where the time of a request went, as a tree over all processes."""
+    from services.cli.terminal import out
+    from services.cli.traces.lookup import find_trace
+    from services.cli.traces.render import render_tree, trace_as_json
+
+    found = find_trace(_state_dir(state_dir) / "traces.sqlite", request_id)
+    if as_json:
+        _print_json(trace_as_json(found.tree.trace_id, found.spans, found.linked))
+    else:
+        out.print(render_tree(found.tree), soft_wrap=True)
+
+
+@bench.command()
+def overhead(
+    as_json: flags.AsJson = False,
+    rounds: Annotated[int, typer.Option(min=1, help="Rounds of one pair per prompt.")] = 2,
+    concurrency: Annotated[int, typer.Option(min=1, help="For the throughput part.")] = 8,
+    max_tokens: Annotated[int, typer.Option(min=2, help="Length of each answer.")] = 48,
+    model: flags.Model = None,
+    engine: flags.Engine = "torch",
+    dtype: flags.Dtype = None,
+    state_dir: flags.StateDir = None,
+) -> None:
+    """Costs of the stack: through HTTP against the engine in-process, the same prompts in turn.
+
+    Uses the cluster that runs; without one it starts its own on free ports and stops it again.
+    """
+    from benchmarks.overhead import OverheadPlan
+
+    from services.cli.bench import overhead as command
+
+    result = command(
+        OverheadPlan(num_rounds=rounds, concurrency=concurrency, max_tokens=max_tokens),
+        model=model,
+        engine=flags.check_engine(engine),
+        dtype=dtype,
+        state_dir=_state_dir(state_dir),
+    )
+    if as_json:
+        _print_json(result)
+    else:
+        for name, value in result.items():
+            typer.echo(f"{name:32} {value}")
+
+
+def main() -> None:
+    """Entry point: runs the command; an error is one sentence and an exit status."""
+    try:
+        app()
+    except CommandFailed as exc:
+        sys.stderr.write(f"tokenmill: {exc.message}\n")
+        sys.exit(exc.exit_code)
+    except KeyboardInterrupt:
+        sys.exit(EXIT_INTERRUPTED)
+    except BrokenPipeError:
+        # The reader of our output went away, as `| head` does.
+        sys.stderr.close()
+        sys.exit(1)
+
+
+def _state_dir(given: Path | None) -> Path:
+    from services.cli.cluster.options import default_state_dir
+
+    return given.absolute() if given is not None else default_state_dir()
+
+
+def _print_json(value: Any) -> None:
+    typer.echo(json.dumps(value))
+
+
+if __name__ == "__main__":
+    main()

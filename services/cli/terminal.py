@@ -1,0 +1,64 @@
+"""What commands print."""
+
+from __future__ import annotations
+
+from rich.console import Console
+from rich.text import Text
+
+from services.cli.chat_client import Answer
+from services.cli.cluster.events import ClusterEvent, EventKind, Report
+
+out = Console(highlight=False)
+"""Results: what a program may read."""
+
+err = Console(stderr=True, highlight=False)
+"""All that is said about the work."""
+
+_STYLES = {
+    EventKind.PROCESS_READY: ("ready", "green"),
+    EventKind.PROCESS_DIED: ("died", "bold red"),
+    EventKind.PROCESS_STOPPED: ("stopped", "dim"),
+    EventKind.PROCESS_KILLED: ("killed", "red"),
+}
+
+
+def console_report(console: Console = err) -> Report:
+    """Says what happens to a cluster, one line each."""
+
+    def report(event: ClusterEvent) -> None:
+        line = event_line(event)
+        if line is not None:
+            console.print(line)
+
+    return report
+
+
+def event_line(event: ClusterEvent) -> Text | None:
+    """One line for people; None for what needs no line."""
+    match event.kind:
+        case EventKind.CLUSTER_READY:
+            return Text(f"cluster ready in {event.seconds:.1f} s", style="bold green")
+        case EventKind.CLUSTER_DRAINING:
+            return Text("draining; Ctrl-C again kills", style="yellow")
+        case EventKind.CLUSTER_STOPPED:
+            return Text("cluster stopped", style="bold")
+        case EventKind.CLUSTER_FAILED:
+            return None
+        case EventKind.PROCESS_DIED:
+            tail = f"{event.detail}; starts again in {event.seconds:.1f} s"
+        case _:
+            tail = f"{event.seconds:5.1f} s  {event.detail}"
+    word, style = _STYLES[event.kind]
+    return Text.assemble(f"  {event.name:<12}", (f"{word:<8}", style), (tail, "dim"))
+
+
+def answer_line(answer: Answer) -> Text:
+    """Figures of an answer."""
+    cached = f" ({answer.cached_tokens} cached)" if answer.cached_tokens else ""
+    return Text(
+        f"time to first token {answer.ttft_s * 1000:.0f} ms"
+        f" | {answer.tokens_per_s:.1f} tokens/s"
+        f" | {answer.prompt_tokens}{cached} + {answer.output_tokens} tokens"
+        f" | {answer.finish_reason} | {answer.request_id}",
+        style="dim",
+    )
