@@ -1,0 +1,234 @@
+"""From an ask to an answer: validate, tokenize, own, queue; and let go at the end."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import time
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import replace
+
+from opentelemetry import trace
+
+from gateway.answer import Answer
+from gateway.ask import Ask, ChatPrompt, TextPrompt, TokenPrompt
+from gateway.catalog import Catalog, ServedModel, Tokenizing
+from gateway.dispatch import Dispatcher
+from gateway.drain_rate import DrainRate
+from gateway.length import fit_answer
+from gateway.live_request import LiveRequest
+from gateway.live_requests import LiveRequests
+from gateway.record import AnswerRecord
+from gateway.sessions import Sessions, Turn
+from gateway.text_stream import TextStream
+from services.core.errors import (
+    DeadlineExceeded,
+    InvalidRequest,
+    Overloaded,
+    RequestCancelled,
+    TokenmillError,
+)
+from services.core.request import QueuedRequest
+from services.core.sampling import check_sampling
+from services.runtime.telemetry import current_trace
+
+_DRAIN_RETRY_AFTER_S = 2.0
+
+
+class Intake:
+    """Takes asks from both doors.
+
+    Attributes:
+        is_draining: new asks are refused, running ones finish.
+    """
+
+    def __init__(
+        self,
+        *,
+        catalog: Catalog,
+        tokenizer: Tokenizing,
+        live_requests: LiveRequests,
+        dispatcher: Dispatcher,
+        sessions: Sessions,
+        reply_to: str,
+        default_max_tokens: int | None,
+    ) -> None:
+        self.is_draining = False
+        self._catalog = catalog
+        self._tokenizer = tokenizer
+        self._live = live_requests
+        self._dispatcher = dispatcher
+        self._sessions = sessions
+        self._reply_to = reply_to
+        self._default_max_tokens = default_max_tokens
+        self._drain_rate = DrainRate()
+
+    def is_live(self, request_id: str) -> bool:
+        """Whether a request of this id is owned here now."""
+        return request_id in self._live
+
+    @asynccontextmanager
+    async def answer(self, ask: Ask) -> AsyncIterator[Answer]:
+        """Takes a request and gives its answer; leaving the block stops what still runs.
+
+        With a session_id the session's history goes before the new messages, and messages and
+        answer are added to it when the answer is whole; one that breaks off or is left adds
+        nothing, so that asking again never doubles a message.
+
+        Raises:
+            TokenmillError: refused, or broken off.
+        """
+        self._check_open()
+        model = self._catalog.find(ask.model)
+        record = AnswerRecord(ask, model=model.name)
+        turn: Turn | None = None
+        live: LiveRequest | None = None
+        try:
+            # Not around the yield: a door's generator may be closed from another task.
+            with trace.use_span(record.span, record_exception=False, set_status_on_exception=False):
+                if ask.session_id and isinstance(ask.prompt, ChatPrompt):
+                    turn = await self._sessions.begin(ask, ask.prompt)
+                    ask = replace(ask, prompt=turn.prompt)
+                live = await self._admit(ask, model)
+                record.admitted(live)
+                self._watch_deadline(live)
+                await self._publish(live)
+            text = TextStream(
+                model.loaded.vocabulary,
+                stop=live.request.sampling.stop,
+                prompt_token_ids=live.request.prompt_token_ids,
+            )
+            yield Answer(
+                live,
+                text,
+                record,
+                stop=self._dispatcher.stop,
+                on_whole=turn.commit if turn is not None else None,
+            )
+        except BaseException as exc:
+            record.failed(exc)
+            raise
+        finally:
+            if live is not None:
+                self._let_go(live)
+            if turn is not None:
+                turn.leave()
+            record.end()
+
+    def fail_all(self, error: TokenmillError) -> None:
+        """Ends every live request, when the drain takes too long."""
+        for live in self._live.all():
+            live.fail(error)
+
+    def _check_open(self) -> None:
+        if self.is_draining:
+            raise Overloaded(
+                "this gateway is shutting down; another one takes requests",
+                retry_after_s=_DRAIN_RETRY_AFTER_S,
+                reason="DRAINING",
+            )
+        self._live.check_room(retry_after_s=self._retry_after_s())
+
+    async def _admit(self, ask: Ask, model: ServedModel) -> LiveRequest:
+        """Validates, tokenizes and takes ownership."""
+        accepted_unix_ms = int(time.time() * 1000)
+        check_sampling(ask.sampling, vocab_size=model.description.vocab_size)
+        token_ids = await self._token_ids(ask, model)
+        sampling = fit_answer(
+            ask.sampling,
+            num_prompt_tokens=len(token_ids),
+            prompt_field=ask.prompt.field,
+            max_model_len=model.description.max_model_len,
+            default_max_tokens=self._default_max_tokens,
+        )
+        if sampling.seed is None:
+            sampling = replace(sampling, seed=secrets.randbits(63))
+        request = QueuedRequest(
+            request_id=ask.request_id,
+            attempt=1,
+            model=model.name,
+            prompt_token_ids=token_ids,
+            sampling=sampling,
+            tenant=ask.tenant,
+            session_id=ask.session_id,
+            deadline_unix_ms=ask.deadline_unix_ms,
+            reply_to=self._reply_to,
+            request_class=ask.request_class,
+            accepted_unix_ms=accepted_unix_ms,
+        )
+        live = LiveRequest(request, current_trace())
+        self._live.add(live)
+        return live
+
+    async def _token_ids(self, ask: Ask, model: ServedModel) -> tuple[int, ...]:
+        prompt = ask.prompt
+        left_s = ask.deadline_unix_ms / 1000 - time.time()
+        if left_s <= 0:
+            raise _too_late()
+        try:
+            match prompt:
+                case TokenPrompt(token_ids):
+                    pass
+                case TextPrompt(text):
+                    _check_not_empty(text, prompt.field)
+                    token_ids = await self._tokenizer.tokenize_text(
+                        text, model=model.name, timeout_s=left_s
+                    )
+                case ChatPrompt(messages):
+                    _check_not_empty(messages, prompt.field)
+                    token_ids = await self._tokenizer.tokenize_conversation(
+                        messages, model=model.name, timeout_s=left_s
+                    )
+        except InvalidRequest as exc:
+            # The tokenizer speaks of its own fields; the caller knows only its own.
+            raise InvalidRequest(exc.message, field=prompt.field, reason=exc.reason) from exc
+        _check_token_ids(token_ids, prompt.field, model.description.vocab_size)
+        return tuple(token_ids)
+
+    def _watch_deadline(self, live: LiveRequest) -> None:
+        def expire() -> None:
+            live.fail(_too_late())
+            self._dispatcher.stop(live)
+
+        left_s = live.request.deadline_unix_ms / 1000 - time.time()
+        timer = asyncio.get_running_loop().call_later(max(0.0, left_s), expire)
+        live.on_let_go = timer.cancel
+
+    async def _publish(self, live: LiveRequest) -> None:
+        try:
+            await self._dispatcher.publish(live.request)
+        except Overloaded as exc:
+            raise Overloaded(
+                exc.message, retry_after_s=self._retry_after_s(), reason=exc.reason
+            ) from exc
+
+    def _let_go(self, live: LiveRequest) -> None:
+        if live.on_let_go is not None:
+            live.on_let_go()
+        live.fail(RequestCancelled("the caller left"))
+        self._dispatcher.stop(live)
+        self._live.remove(live.request.request_id)
+        self._drain_rate.add(time.monotonic())
+
+    def _retry_after_s(self) -> float:
+        return self._drain_rate.retry_after_s(time.monotonic(), num_waiting=len(self._live))
+
+
+def _too_late() -> DeadlineExceeded:
+    return DeadlineExceeded("the request's deadline passed before its answer was whole")
+
+
+def _check_not_empty(content: Sequence[object], field: str) -> None:
+    if not content:
+        raise InvalidRequest(
+            f"{field} is empty; at least one is needed", field=field, reason="EMPTY_PROMPT"
+        )
+
+
+def _check_token_ids(token_ids: Sequence[int], field: str, vocab_size: int) -> None:
+    _check_not_empty(token_ids, field)
+    if min(token_ids) < 0 or max(token_ids) >= vocab_size:
+        raise InvalidRequest(
+            f"{field} holds a token id out of range; allowed: 0 to {vocab_size - 1}", field=field
+        )

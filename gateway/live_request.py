@@ -1,0 +1,165 @@
+"""The owner's view of one request: what was delivered, by which attempt, and how it ended."""
+
+from __future__ import annotations
+
+import asyncio
+import enum
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+from services.core.delivery import Attached, GatewayMessage, Gone, RequestDelta
+from services.core.errors import DependencyLost, TokenmillError
+from services.core.request import MAX_ATTEMPTS, FinishReason, QueuedRequest, TraceContext
+
+
+class WorkerLink(Protocol):
+    """The way back to a worker."""
+
+    worker_id: str
+
+    def send(self, message: GatewayMessage) -> None:
+        """Queues a message; never waits, never raises."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Attachment:
+    """A worker that delivers for an attempt; compared by identity."""
+
+    link: WorkerLink
+    handle: int
+
+
+class Verdict(enum.Enum):
+    """What became of a delta.
+
+    TAKEN: its tokens count. OVER: its tokens count, the request has ended. LOST: it breaks the
+    order, or the worker gave up; the attempt is to be lost. IGNORED: not from the attached worker.
+    """
+
+    TAKEN = "taken"
+    OVER = "over"
+    LOST = "lost"
+    IGNORED = "ignored"
+
+
+class LiveRequest:
+    """State machine of one request; not thread-safe, one event loop.
+
+    Two workers never both deliver: tokens count only from the one attachment, in order, without
+    gap or repeat. Delivered ids are kept until the end, for the client to read at its pace and for
+    the next attempt to go on after; there are never more of them than max_tokens.
+
+    Attributes:
+        request: the attempt that is queued or runs; its `attempt` rises with each worker lost.
+        trace: span that later attempts are published under.
+        on_let_go: called when the owner lets go of it; the owner's to set.
+        is_settled: the worker itself ended it; nobody needs to be told to stop.
+        token_ids: delivered so far.
+        cached_tokens: prompt tokens reused by the first attempt that delivered.
+    """
+
+    def __init__(self, request: QueuedRequest, trace: TraceContext) -> None:
+        self.request = request
+        self.trace = trace
+        self.token_ids: list[int] = []
+        self.cached_tokens = 0
+        self.finish_reason: FinishReason | None = None
+        self.error: TokenmillError | None = None
+        self.attachment: Attachment | None = None
+        self.is_settled = False
+        self.on_let_go: Callable[[], object] | None = None
+        self._max_tokens = request.sampling.max_tokens or 1
+        self._news = asyncio.Event()
+        self._num_taken = 0
+
+    @property
+    def is_over(self) -> bool:
+        """Whether no more tokens come."""
+        return self.finish_reason is not None or self.error is not None
+
+    def attach(self, attempt: int, link: WorkerLink, handle: int) -> Attached | Gone:
+        """A worker asks to deliver for an attempt.
+
+        An attempt is given away once: the queue may hand the same attempt to a second worker when
+        a scheduler dies, and the first one may still be at work.
+        """
+        if self.is_over:
+            return Gone(handle, "the request has ended")
+        if attempt != self.request.attempt:
+            return Gone(handle, f"attempt is {attempt}; live is {self.request.attempt}")
+        if self.attachment is not None:
+            return Gone(handle, f"worker {self.attachment.link.worker_id} delivers this attempt")
+        self.attachment = Attachment(link, handle)
+        return Attached(handle, tuple(self.token_ids))
+
+    def accept(self, attachment: Attachment, delta: RequestDelta) -> Verdict:
+        """Takes news from a worker."""
+        if self.is_over or attachment is not self.attachment:
+            return Verdict.IGNORED
+        num_after = len(self.token_ids) + len(delta.token_ids)
+        in_order = delta.first_position == len(self.token_ids) or not delta.token_ids
+        if not in_order or num_after > self._max_tokens:
+            return Verdict.LOST
+        if not self.token_ids and delta.cached_tokens:
+            self.cached_tokens = delta.cached_tokens
+        self.token_ids.extend(delta.token_ids)
+        if delta.token_ids:
+            self._news.set()
+        match delta.finish_reason:
+            case None:
+                return Verdict.TAKEN
+            case FinishReason.CANCELLED:
+                # Nobody here asked for it: the worker drains, or fears for its deadline.
+                return Verdict.LOST
+            case FinishReason.ERROR:
+                self.fail(TokenmillError(delta.error_message or "the engine failed"))
+            case FinishReason.STOP | FinishReason.LENGTH as reason:
+                self.finish(reason)
+        self.attachment = None
+        self.is_settled = True
+        return Verdict.OVER
+
+    def lose(self, attachment: Attachment) -> QueuedRequest | None:
+        """The attached worker is gone. Returns the next attempt to queue, if there is one."""
+        if self.is_over or attachment is not self.attachment:
+            return None
+        self.attachment = None
+        if len(self.token_ids) >= self._max_tokens:
+            # Only the word that it ended was lost; no token remains for a next attempt.
+            self.finish(FinishReason.LENGTH)
+            return None
+        if self.request.attempt >= MAX_ATTEMPTS:
+            self.fail(
+                DependencyLost(
+                    f"{MAX_ATTEMPTS} workers were lost one after the other", reason="WORKERS_LOST"
+                )
+            )
+            return None
+        self.request = replace(self.request, attempt=self.request.attempt + 1)
+        return self.request
+
+    def finish(self, reason: FinishReason) -> None:
+        """The answer is whole. Nothing happens if it ended before."""
+        if not self.is_over:
+            self.finish_reason = reason
+            self._news.set()
+
+    def fail(self, error: TokenmillError) -> None:
+        """The answer will not be whole. Nothing happens if it ended before."""
+        if not self.is_over:
+            self.error = error
+            self._news.set()
+
+    async def next_token_ids(self) -> tuple[int, ...]:
+        """Waits for news and takes all tokens not yet taken; empty only when the request is over.
+
+        What a slow client did not take in time comes at once: one write per read, not per token.
+        """
+        if self._num_taken == len(self.token_ids) and not self.is_over:
+            self._news.clear()
+            await self._news.wait()
+        token_ids = tuple(self.token_ids[self._num_taken :])
+        self._num_taken += len(token_ids)
+        return token_ids

@@ -1,0 +1,61 @@
+"""All requests that this gateway owns."""
+
+from __future__ import annotations
+
+from gateway.live_request import LiveRequest
+from services.core.errors import Conflict, Overloaded
+
+
+class LiveRequests:
+    """Requests by id, at most `max_requests` of them."""
+
+    def __init__(self, *, max_requests: int) -> None:
+        self._max_requests = max_requests
+        self._live: dict[str, LiveRequest] = {}
+
+    def __len__(self) -> int:
+        return len(self._live)
+
+    def __contains__(self, request_id: object) -> bool:
+        return request_id in self._live
+
+    @property
+    def num_running(self) -> int:
+        """Requests that a worker delivers for; the others wait in the queue."""
+        return sum(live.attachment is not None for live in self._live.values())
+
+    def check_room(self, *, retry_after_s: float) -> None:
+        """Refuses early, before work is spent on a request that has no place.
+
+        Raises:
+            Overloaded: full.
+        """
+        if len(self._live) >= self._max_requests:
+            raise Overloaded(
+                f"this gateway owns {len(self._live)} requests; the limit is {self._max_requests}",
+                retry_after_s=retry_after_s,
+                reason="GATEWAY_FULL",
+            )
+
+    def add(self, live: LiveRequest) -> None:
+        """Takes ownership.
+
+        Raises:
+            Conflict: a request of this id is live.
+        """
+        request_id = live.request.request_id
+        if request_id in self._live:
+            raise Conflict(f"a request {request_id} is live; its id must not be used again")
+        self._live[request_id] = live
+
+    def remove(self, request_id: str) -> None:
+        """Gives ownership up. Twice is safe."""
+        self._live.pop(request_id, None)
+
+    def get(self, request_id: str) -> LiveRequest | None:
+        """The request, if it is live."""
+        return self._live.get(request_id)
+
+    def all(self) -> list[LiveRequest]:
+        """Every live request, oldest first."""
+        return list(self._live.values())

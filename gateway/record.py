@@ -1,0 +1,127 @@
+"""What is told of one answer: its span, its metrics, its log line."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+from opentelemetry.trace import Span, SpanKind, StatusCode
+
+from gateway import metrics
+from gateway.ask import Ask
+from gateway.live_request import LiveRequest
+from services.core.request import FinishReason, Usage
+from services.runtime import names
+from services.runtime.logs import get_logger
+from services.runtime.telemetry import tracer
+from services.wire.errors import row_of
+
+log = get_logger(__name__)
+
+
+class AnswerRecord:
+    """Starts an INTERNAL span under the door's; `end` ends it, whatever happened."""
+
+    def __init__(self, ask: Ask, *, model: str) -> None:
+        self._started_s = time.perf_counter()
+        self._first_token_s: float | None = None
+        self._labels = (ask.operation.value, names.GEN_AI_PROVIDER, model)
+        self._usage: Usage | None = None
+        self._error: BaseException | None = None
+        self._finish_reason = ""
+        self.live: LiveRequest | None = None
+        self.span: Span = tracer.start_span(
+            f"{ask.operation} {model}",
+            kind=SpanKind.INTERNAL,
+            attributes={
+                names.REQUEST_ID: ask.request_id,
+                names.REQUEST_CLASS: ask.request_class.value,
+                names.GEN_AI_OPERATION_NAME: ask.operation.value,
+                names.GEN_AI_PROVIDER_NAME: names.GEN_AI_PROVIDER,
+                names.GEN_AI_REQUEST_MODEL: model,
+                names.GEN_AI_REQUEST_STREAM: ask.stream,
+                names.GEN_AI_REQUEST_TEMPERATURE: ask.sampling.temperature,
+                names.GEN_AI_REQUEST_TOP_P: ask.sampling.top_p,
+                names.GEN_AI_REQUEST_TOP_K: ask.sampling.top_k,
+            },
+        )
+        if ask.session_id:
+            self.span.set_attribute(names.GEN_AI_CONVERSATION_ID, ask.session_id)
+
+    def admitted(self, live: LiveRequest) -> None:
+        """The request is owned from now on."""
+        self.live = live
+        max_tokens = live.request.sampling.max_tokens or 0
+        self.span.set_attribute(names.GEN_AI_REQUEST_MAX_TOKENS, max_tokens)
+
+    def token_came(self) -> None:
+        """Tokens came; only the first time counts."""
+        if self._first_token_s is None:
+            self._first_token_s = time.perf_counter() - self._started_s
+
+    def finished(self, usage: Usage, reason: FinishReason) -> None:
+        """The answer is whole."""
+        self._usage = usage
+        self._finish_reason = reason.value
+
+    def failed(self, error: BaseException) -> None:
+        """The answer broke off."""
+        self._error = error
+
+    def end(self) -> None:
+        """Ends the span, counts, and logs one line."""
+        duration_s = time.perf_counter() - self._started_s
+        error_type = self._error_type()
+        metrics.REQUEST_DURATION.labels(*self._labels, error_type).observe(duration_s)
+        if self._first_token_s is not None:
+            metrics.TIME_TO_FIRST_TOKEN.labels(*self._labels).observe(self._first_token_s)
+            self.span.set_attribute(names.GEN_AI_RESPONSE_TIME_TO_FIRST_CHUNK, self._first_token_s)
+        if self._usage is not None:
+            self._count_tokens(self._usage, duration_s)
+        if self.live is not None:
+            self.span.set_attribute(names.ATTEMPT, self.live.request.attempt)
+        if error_type:
+            self.span.set_attribute(names.ERROR_TYPE, error_type)
+            self.span.set_status(StatusCode.ERROR)
+        else:
+            self.span.set_attribute(names.GEN_AI_RESPONSE_FINISH_REASONS, [self._finish_reason])
+        self.span.end()
+        self._log(duration_s, error_type)
+
+    def _count_tokens(self, usage: Usage, duration_s: float) -> None:
+        model = self._labels[2]
+        metrics.TOKENS.labels(model, "input").inc(usage.prompt_tokens)
+        metrics.TOKENS.labels(model, "cached_input").inc(usage.cached_tokens)
+        metrics.TOKENS.labels(model, "output").inc(usage.completion_tokens)
+        self.span.set_attributes(
+            {
+                names.GEN_AI_USAGE_INPUT_TOKENS: usage.prompt_tokens,
+                names.GEN_AI_USAGE_OUTPUT_TOKENS: usage.completion_tokens,
+                names.GEN_AI_USAGE_CACHED_TOKENS: usage.cached_tokens,
+            }
+        )
+        if usage.completion_tokens > 1 and self._first_token_s is not None:
+            metrics.TIME_PER_OUTPUT_TOKEN.labels(*self._labels).observe(
+                (duration_s - self._first_token_s) / (usage.completion_tokens - 1)
+            )
+
+    def _error_type(self) -> str:
+        if self._usage is not None:
+            # The client has it all: what befell the door afterwards is no fault of the answer.
+            return ""
+        if self._error is None or isinstance(self._error, asyncio.CancelledError | GeneratorExit):
+            return "CANCELLED"
+        return row_of(self._error).grpc_code.name
+
+    def _log(self, duration_s: float, error_type: str) -> None:
+        live, usage = self.live, self._usage
+        log.info(
+            "request.finished" if usage is not None else "request.failed",
+            error_type=error_type,
+            finish_reason=self._finish_reason,
+            attempt=live.request.attempt if live is not None else 0,
+            num_prompt_tokens=len(live.request.prompt_token_ids) if live is not None else 0,
+            num_output_tokens=len(live.token_ids) if live is not None else 0,
+            time_to_first_token_s=self._first_token_s,
+            duration_s=round(duration_s, 6),
+        )

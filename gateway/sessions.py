@@ -1,0 +1,135 @@
+"""Chat sessions in a NATS key-value bucket, one turn at a time."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from dataclasses import replace
+from typing import Protocol
+
+from gateway.ask import Ask, ChatPrompt
+from gateway.session_history import (
+    OpenTurn,
+    StoredSession,
+    check_session_id,
+    close_turn,
+    conversation,
+    decode_session,
+    encode_session,
+    open_turn,
+)
+from services.core.errors import TokenmillError
+from services.core.request import ChatMessage
+from services.runtime.logs import get_logger
+from services.wire.subjects import token
+
+log = get_logger(__name__)
+
+
+class SessionStore(Protocol):
+    """Bytes under keys, with revisions. 0 is the revision of a key that does not exist."""
+
+    async def read(self, key: str) -> tuple[bytes, int]:
+        """Value and revision; empty and 0 if there is none.
+
+        Raises:
+            DependencyLost: the store does not answer.
+        """
+        ...
+
+    async def write(self, key: str, value: bytes, *, revision: int) -> int:
+        """Replaces the value if it still has this revision; returns the new one.
+
+        Raises:
+            Conflict: it has another.
+            DependencyLost: the store does not answer.
+        """
+        ...
+
+
+class Sessions:
+    """Begins turns. A session that does not exist begins with its first turn, at both doors."""
+
+    def __init__(
+        self, store: SessionStore, tasks: asyncio.TaskGroup, *, max_session_bytes: int
+    ) -> None:
+        self._store = store
+        self._tasks = tasks
+        self._max_bytes = max_session_bytes
+
+    async def begin(self, ask: Ask, prompt: ChatPrompt) -> Turn:
+        """Opens a turn, so that a second one at the same time is refused at once.
+
+        Raises:
+            InvalidRequest: a bad session id, or a session that is full.
+            Conflict: another turn is being answered.
+            DependencyLost: the store does not answer.
+        """
+        check_session_id(ask.session_id, field="session_id")
+        key = f"{token(ask.tenant)}.{token(ask.session_id)}"
+        payload, revision = await self._store.read(key)
+        before = decode_session(payload) if payload else StoredSession()
+        opened = open_turn(
+            before,
+            prompt.messages,
+            OpenTurn(ask.request_id, ask.deadline_unix_ms),
+            now_unix_ms=int(time.time() * 1000),
+        )
+        # The new messages are counted in: what cannot be stored at the end is refused at once.
+        encode_session(close_turn(before, prompt.messages, ""), max_bytes=self._max_bytes)
+        value = encode_session(opened, max_bytes=2 * self._max_bytes)
+        revision = await self._store.write(key, value, revision=revision)
+        return Turn(self, key, replace(before, turn=None), revision, prompt)
+
+    async def write(self, key: str, session: StoredSession, *, revision: int) -> None:
+        """Writes a session back.
+
+        Raises:
+            Conflict: somebody else wrote it meanwhile.
+            DependencyLost: the store does not answer.
+        """
+        # Room for an answer beyond the limit: it is whole, and refusing it now helps nobody.
+        value = encode_session(session, max_bytes=2 * self._max_bytes)
+        await self._store.write(key, value, revision=revision)
+
+    def write_later(self, key: str, session: StoredSession, *, revision: int) -> None:
+        """Writes without waiting; a failure is logged, since an open turn ends at its deadline."""
+        self._tasks.create_task(self._try_write(key, session, revision))
+
+    async def _try_write(self, key: str, session: StoredSession, revision: int) -> None:
+        try:
+            await self.write(key, session, revision=revision)
+        except TokenmillError as exc:
+            log.warning("session.not_released", reason=exc.reason)
+
+
+class Turn:
+    """One turn: commit it with the answer, or leave it and nothing has happened."""
+
+    def __init__(
+        self, sessions: Sessions, key: str, before: StoredSession, revision: int, prompt: ChatPrompt
+    ) -> None:
+        self._sessions = sessions
+        self._key = key
+        self._before = before
+        self._revision = revision
+        self._messages: tuple[ChatMessage, ...] = prompt.messages
+        self._is_open = True
+        self.prompt = replace(prompt, messages=conversation(before, prompt.messages))
+
+    async def commit(self, answer: str) -> None:
+        """Adds messages and answer to the history.
+
+        Raises:
+            Conflict: the turn was taken over after its deadline.
+            DependencyLost: the store does not answer.
+        """
+        session = close_turn(self._before, self._messages, answer)
+        await self._sessions.write(self._key, session, revision=self._revision)
+        self._is_open = False
+
+    def leave(self) -> None:
+        """Ends the turn without a trace, unless it was committed. Twice is safe."""
+        if self._is_open:
+            self._is_open = False
+            self._sessions.write_later(self._key, self._before, revision=self._revision)

@@ -1,0 +1,57 @@
+"""Settings of the gateway."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from services.runtime.settings import ProcessSettings
+
+
+class GatewaySettings(ProcessSettings):
+    """Read from the environment: field `http_port` is TOKENMILL_HTTP_PORT, and so on."""
+
+    grpc_port: int = Field(default=50051, ge=0, le=65535)
+    """Port of the gRPC server, for callers and workers; 0 takes a free one."""
+
+    http_port: int = Field(default=8080, ge=0, le=65535)
+    """Port of the HTTP server; 0 takes a free one."""
+
+    advertise_address: str = ""
+    """Address (host:port) that workers dial to deliver. Unset: the bound one; if that is every
+    interface, this machine's own address."""
+
+    tokenizer_target: str = "127.0.0.1:50052"
+    """gRPC target of the tokenizer service; dns:///name:port spreads over its replicas."""
+
+    tokenizer_timeout_s: float = Field(default=10.0, gt=0)
+    """Most that one tokenization may take, seconds; a 128k-token prompt takes well under one."""
+
+    request_timeout_s: float = Field(default=300.0, gt=0)
+    """Longest life of a request, queue included, seconds; callers may ask for less, not more."""
+
+    default_max_tokens: int | None = Field(default=None, ge=1)
+    """Length of an answer whose caller names none; unset: up to the context window."""
+
+    max_body_bytes: int = Field(default=8 << 20, ge=1024)
+    """Largest HTTP body. A prompt of a million tokens is about half of the default."""
+
+    max_live_requests: int = Field(default=4096, ge=1)
+    """Requests owned at once, queued and running; more are refused with 503."""
+
+    max_worker_messages: int = Field(default=8192, ge=16)
+    """Messages that may wait for one worker; a worker that reads slower is dropped."""
+
+    max_queue_messages: int = Field(default=10_000, ge=1)
+    """Requests that may wait in the queue, over all gateways; more are refused with 503."""
+
+    max_queue_bytes: int = Field(default=1 << 30, ge=1 << 20)
+    """Bytes that may wait in the queue."""
+
+    num_replicas: int = Field(default=1, ge=1, le=5)
+    """Copies of queue and sessions in the broker; 3 on a 3-node cluster."""
+
+    session_ttl_s: float = Field(default=86_400.0, ge=1)
+    """A chat session is forgotten this long after its last turn, seconds."""
+
+    max_session_bytes: int = Field(default=512 << 10, ge=1024)
+    """Longest stored conversation; half of what one broker message holds."""
