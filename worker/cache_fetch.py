@@ -1,0 +1,144 @@
+"""Brings a prompt's missing blocks from the cache service into the engine, if that is quick."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from contextlib import aclosing
+from dataclasses import dataclass
+from typing import Protocol
+
+from opentelemetry import trace
+from opentelemetry.context import Context
+
+from services.core.blocks import BlockHash, BlockPayload, block_hashes, chain_root
+from services.core.errors import TokenmillError
+from services.core.request import QueuedRequest
+from services.runtime import names
+from services.runtime.logs import get_logger
+from services.runtime.telemetry import tracer
+from worker.block_check import check_blocks
+from worker.cache_client import CacheClient
+from worker.circuit_breaker import CircuitBreaker
+from worker.engine.port import Engine
+
+log = get_logger(__name__)
+
+
+class PrefixFetcher(Protocol):
+    """Makes a prompt cheaper before it is submitted."""
+
+    async def fetch(self, request: QueuedRequest, context: Context) -> None:
+        """Returns within its deadlines, and raises nothing but CancelledError.
+
+        Args:
+            request: whose prompt it is.
+            context: parent of the spans.
+        """
+        ...
+
+
+class NoFetcher:
+    """For a worker without a cache service."""
+
+    async def fetch(self, request: QueuedRequest, context: Context) -> None:
+        """Does nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class FetchTimeouts:
+    """How long a request may wait, seconds; see WorkerSettings."""
+
+    lookup_s: float
+    get_s: float
+    get_per_block_s: float
+
+
+class CacheFetcher:
+    """PrefixFetcher over the cache service. A block is used only if all of it matches."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        client: CacheClient,
+        breaker: CircuitBreaker,
+        timeouts: FetchTimeouts,
+    ) -> None:
+        self._engine = engine
+        self._client = client
+        self._breaker = breaker
+        self._timeouts = timeouts
+
+    async def fetch(self, request: QueuedRequest, context: Context) -> None:
+        """Imports the leading run of missing blocks that the service has."""
+        if self._breaker.is_open:
+            return
+        missing = self._missing(request)
+        if not missing:
+            return
+        with tracer.start_as_current_span(names.SPAN_CACHE_FETCH, context) as span:
+            num_blocks = await self._fetch(request, missing)
+            span.set_attribute(names.NUM_BLOCKS, num_blocks)
+
+    def _missing(self, request: QueuedRequest) -> Sequence[BlockHash]:
+        layout = self._engine.layout
+        root = chain_root(
+            model_revision=self._engine.model_revision,
+            layout=layout.text(),
+            adapter="",
+            tenant=request.tenant,
+        )
+        # One prompt token is always computed: its logits choose the first new token.
+        hashes = block_hashes(root, request.prompt_token_ids[:-1], layout.block_size)
+        return hashes[len(hashes) - self._engine.num_missing_blocks(hashes) :]
+
+    async def _fetch(self, request: QueuedRequest, missing: Sequence[BlockHash]) -> int:
+        layout = self._engine.layout
+        received: list[BlockPayload] = []
+        wanted: Sequence[BlockHash] = ()
+        fault = ""
+        try:
+            num_there = await self._client.lookup(
+                missing,
+                layout=layout.text(),
+                tenant=request.tenant,
+                timeout_s=self._timeouts.lookup_s,
+            )
+            # More than fits would push out what was just brought.
+            wanted = missing[: min(num_there, self._engine.load().num_free_blocks)]
+            if wanted:
+                await self._receive(wanted, received)
+        except TokenmillError as exc:
+            fault = exc.message
+        except Exception as exc:
+            # A cache can only help: whatever a cache makes us stumble over, the request goes on.
+            fault = repr(exc)
+        num_used, lie = await self._use(received, wanted)
+        fault = lie or fault
+        if fault:
+            self._breaker.failed()
+            trace.get_current_span().set_attribute(names.ERROR_TYPE, "cache_fault")
+            log.warning("cache.fetch_failed", fault=fault, num_blocks=num_used)
+        else:
+            self._breaker.succeeded()
+        return num_used
+
+    async def _receive(self, wanted: Sequence[BlockHash], received: list[BlockPayload]) -> None:
+        timeout_s = self._timeouts.get_s + len(wanted) * self._timeouts.get_per_block_s
+        blocks = self._client.get(wanted, layout=self._engine.layout.text(), timeout_s=timeout_s)
+        async with aclosing(blocks):
+            async for block in blocks:
+                received.append(block)
+                if len(received) > len(wanted):
+                    break  # A lie; otherwise the stream is read to its end, for its status.
+
+    async def _use(
+        self, received: Sequence[BlockPayload], hashes: Sequence[BlockHash]
+    ) -> tuple[int, str]:
+        if not received:
+            return 0, ""
+        # Checksums over many megabytes would hold up everybody's tokens.
+        checked = await asyncio.to_thread(check_blocks, received, hashes, self._engine.layout)
+        if checked.blocks:
+            self._engine.import_blocks(checked.blocks)
+        return len(checked.blocks), checked.fault

@@ -1,0 +1,136 @@
+"""Offers finished sequences' blocks to the cache service, behind everything else."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from opentelemetry.context import Context
+
+from services.core.blocks import BlockPayload
+from services.core.errors import TokenmillError
+from services.runtime import names
+from services.runtime.logs import get_logger
+from services.runtime.telemetry import tracer
+from worker.cache_client import CacheClient
+from worker.circuit_breaker import CircuitBreaker
+
+log = get_logger(__name__)
+
+
+class OfferQueue(Protocol):
+    """Takes full blocks."""
+
+    def add(self, blocks: Sequence[BlockPayload], context: Context | None) -> None:
+        """Returns at once; may drop them.
+
+        Args:
+            blocks: a chain, or the end of one; at least one.
+            context: parent of the spans; None if it is not known whose they are.
+        """
+        ...
+
+
+class NoOffers:
+    """For a worker without a cache service."""
+
+    def add(self, blocks: Sequence[BlockPayload], context: Context | None) -> None:
+        """Drops them."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Offer:
+    blocks: Sequence[BlockPayload]
+    context: Context
+    size_bytes: int
+
+
+class CacheOffers:
+    """OfferQueue over the cache service. Bounded by bytes; what comes to a full queue is dropped.
+
+    Attributes:
+        num_dropped: blocks that were dropped since start.
+    """
+
+    def __init__(
+        self,
+        client: CacheClient,
+        breaker: CircuitBreaker,
+        *,
+        max_bytes: int,
+        lookup_timeout_s: float,
+        put_timeout_s: float,
+    ) -> None:
+        self._client = client
+        self._breaker = breaker
+        self._max_bytes = max_bytes
+        self._lookup_timeout_s = lookup_timeout_s
+        self._put_timeout_s = put_timeout_s
+        self._waiting: deque[_Offer] = deque()
+        self._size_bytes = 0
+        self._has_work = asyncio.Event()
+        self._flushed = asyncio.Event()
+        self._flushed.set()
+        self.num_dropped = 0
+
+    def add(self, blocks: Sequence[BlockPayload], context: Context | None) -> None:
+        """Queues blocks for `run`, or drops them: the newest, since the older are in use sooner."""
+        size_bytes = sum(len(block.data) for block in blocks)
+        if self._breaker.is_open or self._size_bytes + size_bytes > self._max_bytes:
+            self.num_dropped += len(blocks)
+            log.debug("cache.offer_dropped", num_blocks=len(blocks), num_dropped=self.num_dropped)
+            return
+        self._waiting.append(_Offer(blocks, context or Context(), size_bytes))
+        self._size_bytes += size_bytes
+        self._has_work.set()
+        self._flushed.clear()
+
+    async def run(self) -> None:
+        """Offers what is queued, for ever."""
+        while True:
+            await self._has_work.wait()
+            while self._waiting:
+                offer = self._waiting.popleft()
+                try:
+                    await self._offer(offer)
+                finally:
+                    # Counted until it is gone: the bound is on memory.
+                    self._size_bytes -= offer.size_bytes
+            self._has_work.clear()
+            self._flushed.set()
+
+    async def flush(self, timeout_s: float) -> None:
+        """Waits until everything queued was offered, but not longer than timeout_s."""
+        try:
+            async with asyncio.timeout(timeout_s):
+                await self._flushed.wait()
+        except TimeoutError:
+            log.warning("cache.offers_left", num_offers=len(self._waiting))
+
+    async def _offer(self, offer: _Offer) -> None:
+        if self._breaker.is_open:
+            self.num_dropped += len(offer.blocks)
+            return
+        blocks = offer.blocks
+        with tracer.start_as_current_span(
+            names.SPAN_CACHE_OFFER, offer.context, attributes={names.NUM_BLOCKS: len(blocks)}
+        ) as span:
+            try:
+                num_there = await self._client.lookup(
+                    [block.block_hash for block in blocks],
+                    layout=blocks[0].layout,
+                    tenant=blocks[0].tenant,
+                    timeout_s=self._lookup_timeout_s,
+                )
+                if num_there < len(blocks):
+                    await self._client.put(blocks[num_there:], timeout_s=self._put_timeout_s)
+            except TokenmillError as exc:
+                self._breaker.failed()
+                self.num_dropped += len(blocks)
+                span.set_attribute(names.ERROR_TYPE, type(exc).__name__)
+                log.warning("cache.offer_failed", fault=exc.message, num_blocks=len(blocks))
+            else:
+                self._breaker.succeeded()

@@ -1,0 +1,194 @@
+"""The stream from this worker to one gateway."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+import grpc
+from tokenmill.v1.delivery_pb2_grpc import DeliveryServiceStub
+
+from services.core.delivery import (
+    Attach,
+    Attached,
+    Cancel,
+    Gone,
+    RequestDelta,
+    StepFrame,
+    WorkerHello,
+    WorkerMessage,
+)
+from services.core.errors import DeadlineExceeded, DependencyLost, InvalidRequest
+from services.runtime.logs import get_logger
+from services.runtime.rpc_client import open_channel
+from services.wire.delivery import gateway_message_from_pb, worker_message_to_pb
+
+log = get_logger(__name__)
+
+_END: Any = grpc.aio.EOF  # pyright: ignore[reportAttributeAccessIssue]
+_CLOSED_HERE = "closed by the worker"
+
+
+class StreamListener(Protocol):
+    """Hears a stream, on the event loop."""
+
+    def on_cancel(self, handle: int) -> None:
+        """Nobody waits for this attempt any more."""
+        ...
+
+    def on_stream_lost(self, handles: frozenset[int]) -> None:
+        """The owner of these attempts will run them elsewhere."""
+        ...
+
+
+class GatewayStream:
+    """One Deliver stream. Once lost it stays lost: the next attach opens a new one.
+
+    Attributes:
+        handles: attempts that deliver on it, kept by who attaches.
+    """
+
+    def __init__(
+        self, address: str, *, worker_id: str, max_queued: int, listener: StreamListener
+    ) -> None:
+        self.address = address
+        self.handles: set[int] = set()
+        self.idle_since = asyncio.get_running_loop().time()
+        self._listener = listener
+        self._last_step_idx = 0
+        # Hello goes before everything that is bounded.
+        self._outgoing: asyncio.Queue[WorkerMessage | None] = asyncio.Queue(max_queued + 1)
+        self._outgoing.put_nowait(WorkerHello(worker_id))
+        self._replies: dict[int, asyncio.Future[Attached | Gone]] = {}
+        self._lost: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        self._task = asyncio.create_task(self._run(), name=f"deliver {address}")
+
+    @property
+    def is_lost(self) -> bool:
+        """Whether nothing can be delivered on it any more."""
+        return self._lost.done()
+
+    async def attach(self, attach: Attach, *, timeout_s: float) -> Attached | Gone:
+        """Joins an attempt.
+
+        Raises:
+            DependencyLost: the stream is lost, before or meanwhile.
+            DeadlineExceeded: no answer in time. The owner may still answer, so the caller must
+                see to it that the attempt is not left hanging there.
+        """
+        if self.is_lost:
+            raise DependencyLost(f"gateway {self.address}: {self._lost.result()}")
+        reply: asyncio.Future[Attached | Gone] = asyncio.get_running_loop().create_future()
+        self._replies[attach.handle] = reply
+        try:
+            self._send(attach)
+            async with asyncio.timeout(timeout_s):
+                return await reply
+        except TimeoutError as exc:
+            raise DeadlineExceeded(
+                f"gateway {self.address} did not answer an attach within {timeout_s:g} s"
+            ) from exc
+        finally:
+            del self._replies[attach.handle]
+
+    def send(self, deltas: Sequence[RequestDelta], *, step_idx: int = 0) -> None:
+        """Queues a frame. A gateway that is too far behind loses the stream.
+
+        Args:
+            deltas: at most one per attempt.
+            step_idx: the step that they come from; 0 for what was held back over several.
+        """
+        self._last_step_idx = max(self._last_step_idx, step_idx)
+        self._send(StepFrame(self._last_step_idx, deltas))
+
+    def lose(self, why: str) -> None:
+        """Gives the stream up at once; its attempts go to the listener. Twice is safe."""
+        if self.is_lost:
+            return
+        self._lost.set_result(why)
+        handles = frozenset(self.handles)
+        self.handles.clear()
+        if why != _CLOSED_HERE:
+            log.warning("delivery.lost", gateway=self.address, why=why, num_requests=len(handles))
+        for reply in self._replies.values():
+            if not reply.done():
+                reply.set_exception(DependencyLost(f"gateway {self.address}: {why}"))
+        if handles:
+            self._listener.on_stream_lost(handles)
+
+    async def close(self, *, flush_timeout_s: float) -> None:
+        """Sends what is queued, says goodbye and ends. Twice is safe."""
+        if not self.is_lost:
+            try:
+                async with asyncio.timeout(flush_timeout_s):
+                    await self._outgoing.put(None)
+                    await asyncio.shield(self._lost)
+            except TimeoutError:
+                pass  # A gateway that does not read must not keep us.
+        self.lose(_CLOSED_HERE)
+        await asyncio.wait([self._task])
+
+    def _send(self, message: WorkerMessage) -> None:
+        if self.is_lost:
+            return
+        try:
+            self._outgoing.put_nowait(message)
+        except asyncio.QueueFull:
+            self.lose(f"the gateway does not read: {self._outgoing.maxsize} messages wait")
+
+    async def _run(self) -> None:
+        pumps: list[asyncio.Task[None]] = []
+        try:
+            async with open_channel(self.address) as channel:
+                call: Any = DeliveryServiceStub(channel).Deliver()
+                for pump in (self._write(call), self._read(call)):
+                    pumps.append(asyncio.create_task(pump))
+                    pumps[-1].add_done_callback(self._pump_ended)
+                await asyncio.shield(self._lost)
+                for pump in pumps:
+                    pump.cancel()
+                await asyncio.gather(*pumps, return_exceptions=True)
+                call.cancel()
+        finally:
+            self.lose(_CLOSED_HERE)
+
+    def _pump_ended(self, pump: asyncio.Task[None]) -> None:
+        if not pump.cancelled() and (exc := pump.exception()) is not None:
+            log.error("delivery.failed", gateway=self.address, exc_info=exc)
+            self.lose(repr(exc))
+
+    async def _write(self, call: Any) -> None:
+        try:
+            while (message := await self._outgoing.get()) is not None:
+                await call.write(worker_message_to_pb(message))
+            await call.done_writing()
+        except (grpc.RpcError, asyncio.InvalidStateError) as exc:
+            # The reader knows the status; this is for a stream that ends while it is written to.
+            self.lose(await _why(call, exc))
+
+    async def _read(self, call: Any) -> None:
+        try:
+            while (message := await call.read()) is not _END:
+                self._hear(gateway_message_from_pb(message))
+            is_goodbye = self._outgoing.empty() and not self.handles
+            self.lose(_CLOSED_HERE if is_goodbye else "the gateway ended the stream")
+        except (grpc.RpcError, asyncio.InvalidStateError) as exc:
+            self.lose(await _why(call, exc))
+        except InvalidRequest as exc:
+            self.lose(f"the gateway speaks another language: {exc.message}")
+
+    def _hear(self, message: Attached | Gone | Cancel) -> None:
+        match message:
+            case Cancel(handle):
+                self._listener.on_cancel(handle)
+            case Attached() | Gone():
+                reply = self._replies.get(message.handle)
+                if reply is not None and not reply.done():
+                    reply.set_result(message)
+
+
+async def _why(call: Any, exc: Exception) -> str:
+    if not call.done():
+        return repr(exc)
+    return f"{(await call.code()).name}: {await call.details()}"

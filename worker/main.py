@@ -1,0 +1,205 @@
+"""The worker process: `python -m worker.main`."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable
+from typing import TypeVar
+
+from tokenmill.v1.worker_pb2_grpc import add_WorkerServiceServicer_to_server
+
+from services.core.load import WorkerState
+from services.runtime.bus import Bus, connect_bus
+from services.runtime.lifecycle import Process, run_process
+from services.runtime.logs import get_logger
+from services.runtime.rpc_client import open_channel
+from services.runtime.rpc_server import RpcServer
+from worker.address import own_address
+from worker.attempt_runner import AttemptRunner
+from worker.attempts import AttemptTable
+from worker.cache_client import CacheClient
+from worker.cache_fetch import CacheFetcher, FetchTimeouts, NoFetcher
+from worker.cache_offer import CacheOffers, NoOffers
+from worker.circuit_breaker import CircuitBreaker
+from worker.engine.factory import build_engine
+from worker.engine.port import Engine
+from worker.engine_bridge import EngineBridge
+from worker.fake_engine_settings import fake_model_from
+from worker.gateway_streams import GatewayStreams
+from worker.heartbeat import Heart, WorkerIdentity
+from worker.job import AdmissionRules, Job
+from worker.load_signal import LoadSignal
+from worker.servicer import WorkerServicer
+from worker.settings import WorkerSettings
+from worker.step_router import StepRouter
+from worker.threads import in_daemon_thread
+
+log = get_logger(__name__)
+
+T = TypeVar("T")
+
+FLUSH_TIMEOUT_S = 2.0
+ENGINE_STOP_TIMEOUT_S = 5.0
+
+
+async def main(process: Process[WorkerSettings]) -> None:
+    """Loads the engine, serves until told to stop, drains."""
+    settings = process.settings
+    server, servicer = RpcServer(), WorkerServicer()
+    server.add(add_WorkerServiceServicer_to_server, servicer, "tokenmill.v1.WorkerService")
+    port = await server.start(settings.host, settings.grpc_port)
+    process.stack.push_async_callback(server.stop, 1.0)
+    address = settings.advertise_address or own_address(
+        settings.host, port, broker_url=settings.nats_url
+    )
+    log.info("worker.listening", worker_id=settings.worker_id, address=address)
+
+    engine = await _unless_stopped(process, load_engine(settings))
+    if engine is None:
+        return
+    bus = await _unless_stopped(process, _enter_bus(process))
+    if bus is None:
+        return
+    await _serve(process, engine, bus, server, servicer, address)
+
+
+async def load_engine(settings: WorkerSettings) -> Engine:
+    """Builds the engine off the event loop, so that health answers meanwhile."""
+    started = time.perf_counter()
+    fake_model = fake_model_from(settings) if settings.engine == "fake" else None
+    engine = await in_daemon_thread(
+        lambda: build_engine(
+            settings.engine, settings.model_dir, settings.engine_settings(), fake_model
+        ),
+        name="load-engine",
+    )
+    log.info(
+        "engine.loaded",
+        engine=settings.engine,
+        model=settings.model_name,
+        layout=engine.layout.text(),
+        num_blocks=engine.load().num_blocks,
+        duration_s=round(time.perf_counter() - started, 3),
+    )
+    return engine
+
+
+async def _serve(
+    process: Process[WorkerSettings],
+    engine: Engine,
+    bus: Bus,
+    server: RpcServer,
+    servicer: WorkerServicer,
+    address: str,
+) -> None:
+    settings = process.settings
+    fetcher, offers = await _cache(process, engine)
+    table: AttemptTable[Job] = AttemptTable()
+    load_signal = LoadSignal()
+    streams = GatewayStreams(
+        worker_id=settings.worker_id,
+        max_queued=settings.deliver_queue_frames,
+        idle_s=settings.deliver_idle_s,
+    )
+    runner = AttemptRunner(
+        engine,
+        table,
+        streams,
+        fetcher,
+        AdmissionRules(model_name=settings.model_name, max_requests=settings.max_requests),
+        load_signal,
+        worker_id=settings.worker_id,
+        attach_timeout_s=settings.attach_timeout_s,
+    )
+    router = StepRouter(table, offers, runner.finished, trace_steps=settings.trace_steps)
+
+    def state() -> WorkerState:
+        if runner.is_draining:
+            return WorkerState.DRAINING
+        if engine.seconds_since_progress() > settings.stall_after_s:
+            return WorkerState.STALLED
+        return WorkerState.READY
+
+    async def state_changed(state: WorkerState) -> None:
+        await server.set_ready(state is WorkerState.READY)
+
+    heart = Heart(
+        WorkerIdentity(settings.worker_id, address, settings.model_name),
+        bus,
+        load_signal,
+        load=runner.load,
+        state=state,
+        state_changed=state_changed,
+        interval_s=settings.heartbeat_interval_s,
+    )
+    engine.start(EngineBridge(asyncio.get_running_loop(), router.on_news))
+    process.stack.push_async_callback(_stop_engine, engine)
+    servicer.runner = runner
+    process.spawn(heart.run(), name="heartbeat")
+    process.spawn(streams.close_idle(), name="close-idle-streams")
+
+    await process.stop_requested.wait()
+    runner.refuse_more()
+    await heart.beat()
+    await runner.drain(settings.drain_timeout_s)
+    await streams.close(flush_timeout_s=FLUSH_TIMEOUT_S)
+    if isinstance(offers, CacheOffers):
+        await offers.flush(FLUSH_TIMEOUT_S)
+
+
+async def _cache(
+    process: Process[WorkerSettings], engine: Engine
+) -> tuple[CacheFetcher | NoFetcher, CacheOffers | NoOffers]:
+    settings = process.settings
+    if not settings.cache_target:
+        return NoFetcher(), NoOffers()
+    channel = await process.stack.enter_async_context(open_channel(settings.cache_target))
+    # Connected before the first request, whose deadline for the cache is short.
+    channel.get_state(try_to_connect=True)
+    client, breaker = CacheClient(channel), CircuitBreaker()
+    timeouts = FetchTimeouts(
+        lookup_s=settings.cache_lookup_timeout_s,
+        get_s=settings.cache_get_timeout_s,
+        get_per_block_s=settings.cache_get_timeout_per_block_s,
+    )
+    offers = CacheOffers(
+        client,
+        breaker,
+        max_bytes=settings.cache_offer_queue_bytes,
+        lookup_timeout_s=settings.cache_put_timeout_s,
+        put_timeout_s=settings.cache_put_timeout_s,
+    )
+    process.spawn(offers.run(), name="cache-offers")
+    return CacheFetcher(engine, client, breaker, timeouts), offers
+
+
+async def _enter_bus(process: Process[WorkerSettings]) -> Bus:
+    settings = process.settings
+    return await process.stack.enter_async_context(
+        connect_bus(settings.nats_url, name=settings.worker_id)
+    )
+
+
+async def _stop_engine(engine: Engine) -> None:
+    try:
+        async with asyncio.timeout(ENGINE_STOP_TIMEOUT_S):
+            await in_daemon_thread(engine.stop, name="stop-engine")
+    except TimeoutError:
+        log.warning("engine.stop_abandoned")
+
+
+async def _unless_stopped(process: Process[WorkerSettings], work: Awaitable[T]) -> T | None:
+    """The result of a part of the start-up; None if the process was told to stop meanwhile."""
+    starting = asyncio.ensure_future(work)
+    stopping = asyncio.ensure_future(process.stop_requested.wait())
+    try:
+        await asyncio.wait((starting, stopping), return_when=asyncio.FIRST_COMPLETED)
+        return starting.result() if starting.done() else None
+    finally:
+        starting.cancel()
+        stopping.cancel()
+
+
+if __name__ == "__main__":
+    run_process("worker", WorkerSettings, main)

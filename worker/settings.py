@@ -1,0 +1,126 @@
+"""Configuration of a worker."""
+
+from __future__ import annotations
+
+import secrets
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field
+
+from services.runtime.settings import ProcessSettings
+from worker.engine.settings import EngineSettings
+
+
+class WorkerSettings(ProcessSettings):
+    """What one worker runs, and how much it takes."""
+
+    worker_id: str = Field(default_factory=lambda: f"worker-{secrets.token_hex(4)}", min_length=1)
+    """Name in heartbeats and on Deliver streams; must differ from every other worker's."""
+
+    advertise_address: str = ""
+    """Where schedulers reach this worker, host:port. Empty: the host and port that it listens on,
+    or the address of the interface towards the broker if it listens on all of them."""
+
+    model_name: str = Field(default="SmolLM2-135M-Instruct", min_length=1)
+    """Name that requests carry; names the queue and the heartbeats as well."""
+
+    model_dir: Path = Path("model")
+    """Hugging Face directory with config, weights and tokenizer."""
+
+    engine: Literal["torch", "fake"] = "torch"
+    """torch computes; fake makes up tokens, for tests and load without a model."""
+
+    dtype: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    """Precision of weights and K/V; auto is bf16."""
+
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """Where the torch engine computes; auto is cuda where there is one."""
+
+    block_size: int = Field(default=32, ge=1)
+    """Tokens of a K/V block; equal on all workers that share a cache service."""
+
+    num_blocks: int = Field(default=0, ge=0)
+    """K/V blocks of the pool; 0 takes as many as fit into kv_bytes."""
+
+    kv_bytes: int = Field(default=1 << 30, gt=0)
+    """Memory for K/V blocks, bytes."""
+
+    max_num_seqs: int = Field(default=32, ge=1)
+    """Sequences in one step."""
+
+    max_batched_tokens: int = Field(default=512, ge=1)
+    """Tokens in one step; bounds how long a prefill holds up the others' next token."""
+
+    max_model_len: int | None = Field(default=None, ge=2)
+    """Longest prompt plus answer, tokens; unset: the model's own."""
+
+    num_threads: int | None = Field(default=None, ge=1)
+    """Threads that torch computes with; unset: torch's choice."""
+
+    num_waiting_requests: int = Field(default=4, ge=0)
+    """Requests beyond max_num_seqs that may wait here, so that a freed place is taken at once.
+    Small: a request that waits here cannot go to a worker that is free earlier."""
+
+    attach_timeout_s: float = Field(default=3.0, gt=0)
+    """How long the owner may take to answer an attach, seconds. An owner that does not answer is
+    taken for lost with all its requests here: it queues them again."""
+
+    deliver_queue_frames: int = Field(default=1024, ge=1)
+    """Messages that may wait for one gateway to read; one further behind is taken for lost."""
+
+    deliver_idle_s: float = Field(default=60.0, gt=0)
+    """After so long without requests of a gateway the stream to it is closed, seconds."""
+
+    heartbeat_interval_s: float = Field(default=0.5, gt=0)
+    """Longest silence between two heartbeats, seconds."""
+
+    stall_after_s: float = Field(default=30.0, gt=0)
+    """Without progress for so long while work waits, the worker calls itself stalled, seconds.
+    Above the longest step that is healthy."""
+
+    trace_steps: bool = True
+    """Whether each engine step is a span of its own."""
+
+    cache_target: str = ""
+    """gRPC target of the K/V cache service; empty: none is used."""
+
+    cache_lookup_timeout_s: float = Field(default=0.05, gt=0)
+    """How long a request waits to hear how many blocks the cache service has, seconds."""
+
+    cache_get_timeout_s: float = Field(default=0.5, gt=0)
+    """How long a request waits for blocks, seconds; beyond it a recompute is not much dearer."""
+
+    cache_get_timeout_per_block_s: float = Field(default=0.01, ge=0)
+    """Added to cache_get_timeout_s for each block, seconds: more blocks save more."""
+
+    cache_put_timeout_s: float = Field(default=10.0, gt=0)
+    """How long an offer may take, seconds. Nobody waits for it."""
+
+    cache_offer_queue_bytes: int = Field(default=256 << 20, ge=0)
+    """Blocks that may wait to be offered, bytes; what comes beyond is not offered."""
+
+    fake_step_time_s: float = Field(default=0.0, ge=0)
+    """Time that a step of the fake engine takes, seconds."""
+
+    fake_prefill_s_per_token: float = Field(default=0.0, ge=0)
+    """Time that a prompt token adds to a step of the fake engine, seconds."""
+
+    @property
+    def max_requests(self) -> int:
+        """Requests that may be here at once, running and waiting."""
+        return self.max_num_seqs + self.num_waiting_requests
+
+    def engine_settings(self) -> EngineSettings:
+        """What the engine is built with."""
+        return EngineSettings(
+            dtype=self.dtype,
+            device=self.device,
+            block_size=self.block_size,
+            num_blocks=self.num_blocks,
+            kv_bytes=self.kv_bytes,
+            max_num_seqs=self.max_num_seqs,
+            max_batched_tokens=self.max_batched_tokens,
+            max_model_len=self.max_model_len,
+            num_threads=self.num_threads,
+        )

@@ -1,0 +1,142 @@
+"""Spans of requests and steps. Contexts are explicit: the engine's thread has none."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+
+from opentelemetry.context import Context
+from opentelemetry.trace import Link, Span, SpanKind, Status, StatusCode, set_span_in_context
+
+from services.core.request import FinishReason, Submission, SubmissionOutcome
+from services.runtime import names
+from services.runtime.telemetry import context_of, tracer
+from worker.engine.port import SequenceOutput, StepReport
+
+MAX_STEP_LINKS = 128
+
+
+class RequestSpans:
+    """`worker.request` of one attempt, with prefill and decode below it."""
+
+    def __init__(self, submission: Submission, *, worker_id: str) -> None:
+        request = submission.request
+        parent = context_of(submission.trace)
+        self.request: Span = tracer.start_span(
+            names.SPAN_WORKER_REQUEST,
+            parent,
+            SpanKind.INTERNAL,
+            {
+                names.REQUEST_ID: request.request_id,
+                names.ATTEMPT: request.attempt,
+                names.WORKER_ID: worker_id,
+                names.GEN_AI_REQUEST_MODEL: request.model,
+                names.GEN_AI_USAGE_INPUT_TOKENS: len(request.prompt_token_ids),
+            },
+        )
+        self.context: Context = set_span_in_context(self.request, parent)
+        self._prefill: Span | None = None
+        self._decode: Span | None = None
+        self._num_prefill_tokens = 0
+        self._num_output_tokens = 0
+        self._num_steps = 0
+        self._num_preemptions = 0
+        self._cached_tokens = 0
+        self._ended = False
+
+    def placed(self, outcome: SubmissionOutcome) -> None:
+        """The attach is over."""
+        self.request.set_attribute(names.OUTCOME, outcome.value)
+
+    def submitted(self) -> None:
+        """The engine has the sequence."""
+        self._prefill = tracer.start_span(
+            names.SPAN_ENGINE_PREFILL, self.context, start_time=time.time_ns()
+        )
+
+    def preempted(self) -> None:
+        """The sequence gave up its blocks."""
+        self._num_preemptions += 1
+
+    def stepped(self, prefill_tokens: int) -> None:
+        """The sequence was part of a step; prefill_tokens of its prompt were computed in it."""
+        self._num_steps += 1
+        if self._decode is None:
+            self._num_prefill_tokens += prefill_tokens
+
+    def emitted(self, output: SequenceOutput, ended_ns: int) -> None:
+        """The sequence has news."""
+        self._num_output_tokens += len(output.token_ids)
+        self._cached_tokens = max(self._cached_tokens, output.cached_tokens)
+        if output.token_ids and self._prefill is not None:
+            self._end_prefill(ended_ns)
+            if output.finish_reason is None:
+                self._decode = tracer.start_span(
+                    names.SPAN_ENGINE_DECODE, self.context, start_time=ended_ns
+                )
+        if output.finish_reason is not None:
+            self.end(output.finish_reason, ended_ns)
+
+    def end(self, reason: FinishReason, ended_ns: int) -> None:
+        """Ends whatever is open. Twice is safe."""
+        if self._ended:
+            return
+        self._ended = True
+        if self._prefill is not None:
+            self._end_prefill(ended_ns)
+        if self._decode is not None:
+            self._decode.set_attributes(
+                {
+                    names.NUM_TOKENS: max(0, self._num_output_tokens - 1),
+                    names.NUM_STEPS: self._num_steps,
+                    names.NUM_PREEMPTIONS: self._num_preemptions,
+                }
+            )
+            self._decode.end(ended_ns)
+        self.request.set_attributes(
+            {
+                names.GEN_AI_USAGE_OUTPUT_TOKENS: self._num_output_tokens,
+                names.GEN_AI_USAGE_CACHED_TOKENS: self._cached_tokens,
+                names.GEN_AI_RESPONSE_FINISH_REASONS: (reason.value,),
+            }
+        )
+        if reason is FinishReason.ERROR:
+            self.request.set_attribute(names.ERROR_TYPE, reason.value)
+            self.request.set_status(Status(StatusCode.ERROR))
+        self.request.end(ended_ns)
+
+    def _end_prefill(self, ended_ns: int) -> None:
+        assert self._prefill is not None
+        self._prefill.set_attributes(
+            {
+                names.NUM_TOKENS: self._num_prefill_tokens,
+                names.GEN_AI_USAGE_CACHED_TOKENS: self._cached_tokens,
+                names.NUM_STEPS: self._num_steps,
+            }
+        )
+        self._prefill.end(ended_ns)
+        self._prefill = None
+        self._num_steps = 0
+
+
+def trace_step(report: StepReport, requests: Sequence[RequestSpans]) -> None:
+    """One root span for a step, with links to the requests in it."""
+    num_seqs = len(report.prefill_tokens_by_seq) + len(report.decode_seq_ids)
+    links: list[Link] = []
+    for spans in requests[:MAX_STEP_LINKS]:
+        context = spans.request.get_span_context()
+        if context.is_valid:
+            links.append(Link(context))
+    span = tracer.start_span(
+        names.SPAN_ENGINE_STEP,
+        Context(),
+        links=links,
+        attributes={
+            names.BATCH_SIZE: num_seqs,
+            names.NUM_TOKENS: sum(report.prefill_tokens_by_seq.values())
+            + len(report.decode_seq_ids),
+            names.NUM_PREEMPTIONS: len(report.preempted_seq_ids),
+        },
+        start_time=report.started_ns,
+    )
+    span.end(report.ended_ns)
