@@ -36,6 +36,11 @@ def heartbeat_subject(model: str, worker_id: str) -> str:
     return f"tokenmill.heartbeats.{token(model)}.{token(worker_id)}"
 
 
+def heartbeats_of(model: str) -> str:
+    """All workers of a model, as a subscription."""
+    return f"tokenmill.heartbeats.{token(model)}.*"
+
+
 def lane_of(request_class: RequestClass, attempt: int) -> str:
     """A later attempt goes ahead of new work: its client has been waiting longest."""
     return RESUME_LANE if attempt > 1 else request_class.value

@@ -1,0 +1,100 @@
+"""Which held requests go together, and when."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from services.scheduler.order import HeldRequest
+from services.scheduler.placement import Candidate, least_loaded
+
+
+@dataclass(frozen=True, slots=True)
+class BatchLimits:
+    """Bounds of a batch.
+
+    Attributes:
+        max_batch_size: most requests.
+        max_prefill_tokens: most prompt tokens together; one larger prompt goes alone.
+        max_wait_s: how long the oldest request may be held back so that a batch fills.
+        waits_while_idle: hold back even while a worker has nothing to do.
+    """
+
+    max_batch_size: int = 8
+    max_prefill_tokens: int = 2_048
+    max_wait_s: float = 0.0
+    waits_while_idle: bool = False
+
+
+@dataclass(slots=True)
+class Batch:
+    """Requests for one worker, in their order."""
+
+    worker_id: str
+    requests: list[HeldRequest] = field(default_factory=list)
+
+    @property
+    def num_prompt_tokens(self) -> int:
+        """Prompt tokens of all."""
+        return sum(entry.num_prompt_tokens for entry in self.requests)
+
+    def fits(self, entry: HeldRequest, limits: BatchLimits) -> bool:
+        """Whether one more stays within the limits.
+
+        A request that already saw a submission fail goes alone: if it is the cause, it takes no
+        other with it again.
+        """
+        if not self.requests:
+            return True
+        if entry.num_failures or self.requests[0].num_failures:
+            return False
+        return (
+            len(self.requests) < limits.max_batch_size
+            and self.num_prompt_tokens + entry.num_prompt_tokens <= limits.max_prefill_tokens
+        )
+
+
+def seconds_until_due(
+    ready: Sequence[HeldRequest], limits: BatchLimits, *, has_idle_worker: bool, now_s: float
+) -> float:
+    """How long to hold `ready` back so that a batch fills; 0: send now."""
+    if not ready or limits.max_wait_s <= 0:
+        return 0.0
+    if has_idle_worker and not limits.waits_while_idle:
+        return 0.0
+    if len(ready) >= limits.max_batch_size or any(entry.is_resume for entry in ready):
+        return 0.0
+    if sum(entry.num_prompt_tokens for entry in ready) >= limits.max_prefill_tokens:
+        return 0.0
+    oldest_s = min(entry.held_since_s for entry in ready)
+    return max(0.0, oldest_s + limits.max_wait_s - now_s)
+
+
+def form_batches(
+    ready: Sequence[HeldRequest], candidates: Sequence[Candidate], limits: BatchLimits
+) -> list[Batch]:
+    """Packs requests, in order, into batches for the least loaded workers.
+
+    A worker's batch that is full is closed and a new one begun, so one call places everything for
+    which there is room; the rest stays held.
+
+    Args:
+        ready: in the order of urgency.
+        candidates: counted up as they are given requests.
+        limits: of each batch.
+    """
+    placed_idx = max((candidate.placed_idx for candidate in candidates), default=0)
+    batches: list[Batch] = []
+    open_batches: dict[str, Batch] = {}
+    for entry in ready:
+        candidate = least_loaded(candidates)
+        if candidate is None:
+            break
+        placed_idx += 1
+        candidate.take(entry.num_prompt_tokens, placed_idx)
+        batch = open_batches.get(candidate.worker_id)
+        if batch is None or not batch.fits(entry, limits):
+            batch = open_batches[candidate.worker_id] = Batch(candidate.worker_id)
+            batches.append(batch)
+        batch.requests.append(entry)
+    return batches

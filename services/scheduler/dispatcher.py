@@ -1,0 +1,222 @@
+"""Held requests to workers: order, batch, place, submit, and what to do with the answers."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from services.core.errors import (
+    DeadlineExceeded,
+    DependencyLost,
+    Overloaded,
+    RequestCancelled,
+    TokenmillError,
+)
+from services.core.load import WorkerHeartbeat
+from services.core.request import SubmissionOutcome, SubmissionResult
+from services.runtime.logs import get_logger
+from services.scheduler.batching import Batch, BatchLimits, form_batches, seconds_until_due
+from services.scheduler.fleet import Fleet, Ticket, num_free
+from services.scheduler.holdings import Hold, Holdings, Settlement, Spawn, Word
+from services.scheduler.order import order
+from services.scheduler.queue_message import QueueMessage
+from services.scheduler.submission import PlacedBatch
+from services.scheduler.worker_client import WorkerClient
+from services.wire.subjects import LANES
+
+log = get_logger(__name__)
+
+TICK_S = 0.1
+"""Expired requests and silent workers are looked for at least so often."""
+
+MAX_OWNER_RETRY_S = 10.0
+
+# The worker, or the way to it, is at fault, not the request.
+_WORKER_LOST = (DependencyLost, Overloaded, DeadlineExceeded, RequestCancelled)
+
+
+@dataclass(frozen=True, slots=True)
+class DispatchLimits:
+    """Bounds of dispatching; see the settings of the same names."""
+
+    batch: BatchLimits
+    num_look_ahead: int
+    max_held: int
+    submit_timeout_s: float
+    owner_retry_s: float
+    max_deliveries: int
+    max_failures: int
+
+
+class Dispatcher:
+    """Takes what the queue reader pulls, and says how much more it may pull.
+
+    Args:
+        spawn: runs submissions and holds beside each other.
+        on_room: called when more may be pulled than before.
+    """
+
+    def __init__(
+        self,
+        fleet: Fleet,
+        client: WorkerClient,
+        limits: DispatchLimits,
+        *,
+        spawn: Spawn,
+        on_room: Callable[[], None],
+    ) -> None:
+        self._fleet = fleet
+        self._client = client
+        self._limits = limits
+        self._spawn = spawn
+        self._on_room = on_room
+        self._wake = asyncio.Event()
+        self._is_draining = False
+        self.holdings = Holdings(
+            max_deliveries=limits.max_deliveries, spawn=spawn, on_change=self._wake.set
+        )
+
+    def take(self, message: QueueMessage) -> None:
+        """Takes a pulled message over."""
+        self.holdings.take(message)
+        if self._is_draining:
+            self.holdings.give_back()
+
+    def hear(self, heartbeat: WorkerHeartbeat) -> None:
+        """Takes a worker's word."""
+        if self._fleet.hear(heartbeat, time.monotonic()):
+            log.info("worker.found", worker_id=heartbeat.worker_id, address=heartbeat.address)
+            self._client.connect(heartbeat.address)
+        self._wake.set()
+
+    def num_wanted(self) -> Mapping[str, int]:
+        """Free capacity and a look-ahead, less what is held already.
+
+        What waits here in less urgent lanes does not keep a more urgent lane from being pulled.
+        """
+        candidates = self._fleet.candidates(time.monotonic())
+        if self._is_draining or not candidates:
+            return {}
+        room = num_free(candidates) + self._limits.num_look_ahead
+        num_waiting = self.holdings.num_waiting()
+        wanted: dict[str, int] = {}
+        for lane in LANES:
+            room -= num_waiting.get(lane, 0)
+            wanted[lane] = min(room, self._limits.max_held - len(self.holdings))
+        return wanted
+
+    async def run(self) -> None:
+        """Places what is held until cancelled."""
+        while True:
+            pause_s = self._place()
+            await self._client.retain(self._fleet.addresses())
+            self._on_room()
+            try:
+                async with asyncio.timeout(pause_s):
+                    await self._wake.wait()
+            except TimeoutError:
+                continue
+            self._wake.clear()
+
+    async def drain(self, timeout_s: float) -> None:
+        """Gives back what waits and lets submissions finish; what is left comes again by itself."""
+        self._is_draining = True
+        self.holdings.give_back()
+        try:
+            async with asyncio.timeout(timeout_s):
+                await self.holdings.wait_empty()
+        except TimeoutError:
+            log.warning("scheduler.drain_cut", num_held=len(self.holdings))
+
+    def _place(self) -> float:
+        """Submits all that can go now; returns how long nothing more can, at most."""
+        now_s = time.monotonic()
+        for worker_id in self._fleet.sweep(now_s):
+            log.warning("worker.lost", worker_id=worker_id)
+        ordered = order(self.holdings.waiting(), now_unix_ms=int(time.time() * 1000))
+        for entry in ordered.expired:
+            self.holdings.settle(entry.key, Settlement(Word.TERM, "expired"))
+        candidates = self._fleet.candidates(now_s)
+        due_s = seconds_until_due(
+            ordered.ready,
+            self._limits.batch,
+            has_idle_worker=any(candidate.is_idle for candidate in candidates),
+            now_s=now_s,
+        )
+        if due_s > 0:
+            return min(due_s, TICK_S)
+        for batch in form_batches(ordered.ready, candidates, self._limits.batch):
+            holds = [self.holdings.claim(entry.key) for entry in batch.requests]
+            self._spawn(self._submit(batch, holds, self._ticket(batch, now_s)))
+        return TICK_S
+
+    def _ticket(self, batch: Batch, now_s: float) -> Ticket:
+        return self._fleet.submit(
+            batch.worker_id,
+            num_requests=len(batch.requests),
+            num_prompt_tokens=batch.num_prompt_tokens,
+            now_s=now_s,
+        )
+
+    async def _submit(self, batch: Batch, holds: list[Hold], ticket: Ticket) -> None:
+        address = self._fleet.address_of(batch.worker_id)
+        try:
+            results, load = await PlacedBatch(batch.worker_id, holds).submit(
+                self._client, address, timeout_s=self._limits.submit_timeout_s
+            )
+        except Exception as exc:
+            # Whatever it is, it concerns this batch alone: the others must not fall with it.
+            log.warning(
+                "worker.submit_failed",
+                worker_id=batch.worker_id,
+                batch_size=len(holds),
+                error=repr(exc),
+                exc_info=None if isinstance(exc, TokenmillError) else exc,
+            )
+            is_worker_lost = isinstance(exc, _WORKER_LOST)
+            self._fleet.fail(ticket, is_suspect=is_worker_lost)
+            for hold in holds:
+                self._again(hold, is_worker_lost=is_worker_lost)
+            return
+        is_refused = any(result.outcome is SubmissionOutcome.REFUSED for result in results)
+        self._fleet.answer(ticket, load, refused=is_refused)
+        for hold, result in zip(holds, results, strict=True):
+            self._conclude(hold, result, batch)
+
+    def _conclude(self, hold: Hold, result: SubmissionResult, batch: Batch) -> None:
+        key = hold.entry.key
+        log.info(
+            "request.placed",
+            request_id=result.request_id,
+            worker_id=batch.worker_id,
+            batch_size=len(batch.requests),
+            outcome=result.outcome.value,
+            reason=result.reason,
+        )
+        match result.outcome:
+            case SubmissionOutcome.ACCEPTED | SubmissionOutcome.GONE:
+                self.holdings.settle(key, Settlement(Word.ACK, result.outcome.value))
+            case SubmissionOutcome.REFUSED:
+                self._release(hold, failed=False)
+            case SubmissionOutcome.OWNER_UNREACHABLE:
+                self.holdings.settle(key, self._owner_retry(hold))
+
+    def _again(self, hold: Hold, *, is_worker_lost: bool) -> None:
+        if not is_worker_lost and hold.entry.num_failures + 1 >= self._limits.max_failures:
+            self.holdings.settle(hold.entry.key, Settlement(Word.TERM, "failed"))
+        else:
+            self._release(hold, failed=True)
+
+    def _release(self, hold: Hold, *, failed: bool) -> None:
+        self.holdings.release(hold.entry.key, failed=failed)
+        if self._is_draining:
+            self.holdings.give_back()
+
+    def _owner_retry(self, hold: Hold) -> Settlement:
+        doublings = min(hold.message.num_deliveries - 1, 16)
+        delay_s = min(MAX_OWNER_RETRY_S, self._limits.owner_retry_s * 2**doublings)
+        if time.time() + delay_s >= hold.entry.request.deadline_unix_ms / 1000:
+            return Settlement(Word.TERM, "owner_lost")
+        return Settlement(Word.NAK, SubmissionOutcome.OWNER_UNREACHABLE.value, delay_s)

@@ -1,0 +1,239 @@
+"""What this scheduler holds of the queue, from pull to settlement."""
+
+from __future__ import annotations
+
+import asyncio
+import enum
+import time
+from collections import Counter
+from collections.abc import Callable, Coroutine, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from opentelemetry import context as otel_context
+from opentelemetry.context import Context
+from opentelemetry.trace import INVALID_SPAN, Span
+
+from services.core.errors import InvalidRequest
+from services.runtime import names
+from services.runtime.bus import mark_failed, processing
+from services.runtime.logs import bind_request, get_logger
+from services.scheduler.order import HeldRequest, RequestKey
+from services.scheduler.queue_message import QueueMessage
+from services.scheduler.recent import Recent
+from services.wire.queue import decode_queued_request
+
+log = get_logger(__name__)
+
+NUM_REMEMBERED = 10_000
+"""Request ids kept of cancels and of settled messages: more than come in within one ack_wait."""
+
+BOUNCE_S = 0.1
+
+Spawn = Callable[[Coroutine[Any, Any, None]], object]
+"""Runs work that the process waits for, or cancels, at its end."""
+
+
+class Word(enum.Enum):
+    """What the broker is told: it is settled, it shall come again, it is given up."""
+
+    ACK = "ack"
+    NAK = "nak"
+    TERM = "term"
+
+
+@dataclass(frozen=True, slots=True)
+class Settlement:
+    """How a held message ends; `outcome` says why, in the trace and the log."""
+
+    word: Word
+    outcome: str
+    delay_s: float = 0.0
+
+
+@dataclass(slots=True)
+class Hold:
+    """A held request with its message.
+
+    Attributes:
+        message: its latest delivery.
+        span: the consumer span; ends when the message is settled.
+        context: for spans below it; None until the span runs.
+        is_submitted: a worker has it before it; it is not placed again meanwhile.
+    """
+
+    entry: HeldRequest
+    message: QueueMessage
+    settled: asyncio.Future[Settlement]
+    span: Span = INVALID_SPAN
+    context: Context | None = None
+    is_submitted: bool = False
+    was_submitted: bool = False
+
+
+class Holdings:
+    """Holds messages, each under a consumer span of its own that ends when it is settled."""
+
+    def __init__(self, *, max_deliveries: int, spawn: Spawn, on_change: Callable[[], None]) -> None:
+        self._max_deliveries = max_deliveries
+        self._spawn = spawn
+        self._on_change = on_change
+        self._holds: dict[RequestKey, Hold] = {}
+        self._cancelled: Recent[str] = Recent(NUM_REMEMBERED)
+        self._done: Recent[RequestKey] = Recent(NUM_REMEMBERED)
+        self._empty = asyncio.Event()
+        self._empty.set()
+
+    def __len__(self) -> int:
+        return len(self._holds)
+
+    def take(self, message: QueueMessage) -> None:
+        """Takes a pulled message over. What needs no worker is settled at once."""
+        try:
+            request = decode_queued_request(message.payload)
+        except InvalidRequest as exc:
+            self._spawn(self._give_up_unreadable(message, exc))
+            return
+        key = (request.request_id, request.attempt)
+        if key in self._done:
+            # The broker did not hear the settlement. Not again: it would cost a prefill.
+            self._spawn(_say(message, Settlement(Word.ACK, "settled")))
+            return
+        hold = self._holds.get(key)
+        if hold is not None and not hold.settled.done():
+            hold.message = message
+            return
+        if hold is not None:
+            # The hold before has given it back and is not quite gone yet.
+            self._spawn(_say(message, Settlement(Word.NAK, "given_back", BOUNCE_S)))
+            return
+        entry = HeldRequest(request, message.lane, message.position, time.monotonic())
+        hold = Hold(entry, message, asyncio.get_running_loop().create_future())
+        self._holds[key] = hold
+        self._empty.clear()
+        if request.request_id in self._cancelled:
+            self.settle(key, Settlement(Word.ACK, "cancelled"))
+        elif message.num_deliveries > self._max_deliveries:
+            self.settle(key, Settlement(Word.TERM, "undeliverable"))
+        self._spawn(self._hold(hold))
+
+    def waiting(self) -> list[HeldRequest]:
+        """Requests that a worker is to be found for."""
+        return [
+            hold.entry
+            for hold in self._holds.values()
+            if hold.context is not None and not hold.is_submitted and not hold.settled.done()
+        ]
+
+    def num_waiting(self) -> Mapping[str, int]:
+        """How many wait for a worker, per lane; counts from the moment of take()."""
+        return Counter(hold.entry.lane for hold in self._holds.values() if not hold.is_submitted)
+
+    def claim(self, key: RequestKey) -> Hold:
+        """Marks a waiting request as being submitted."""
+        hold = self._holds[key]
+        hold.is_submitted = True
+        if not hold.was_submitted:
+            hold.was_submitted = True
+            wait_ms = max(0.0, (time.time() - hold.message.published_s) * 1000)
+            hold.span.set_attribute(names.QUEUE_WAIT_MS, round(wait_ms, 3))
+        return hold
+
+    def release(self, key: RequestKey, *, failed: bool) -> None:
+        """A submission came to nothing: the request waits again, in its old place."""
+        hold = self._holds[key]
+        hold.is_submitted = False
+        if failed:
+            hold.entry = replace(hold.entry, num_failures=hold.entry.num_failures + 1)
+        if hold.entry.request.request_id in self._cancelled:
+            self.settle(key, Settlement(Word.ACK, "cancelled"))
+        self._on_change()
+
+    def settle(self, key: RequestKey, settlement: Settlement) -> None:
+        """Ends a hold; a second settlement is ignored."""
+        hold = self._holds[key]
+        if not hold.settled.done():
+            hold.settled.set_result(settlement)
+            if settlement.word is not Word.NAK:
+                self._done.add(key)
+
+    def cancel(self, request_id: str) -> None:
+        """Nobody waits for this request: drops it now if it waits, or when it comes.
+
+        One that is being submitted is left to its owner, which answers the worker Gone.
+        """
+        self._cancelled.add(request_id)
+        for key, hold in self._holds.items():
+            if key[0] == request_id and not hold.is_submitted:
+                self.settle(key, Settlement(Word.ACK, "cancelled"))
+
+    def give_back(self) -> None:
+        """Hands all waiting requests to the other schedulers, at once."""
+        for key, hold in self._holds.items():
+            if not hold.is_submitted:
+                self.settle(key, Settlement(Word.NAK, "given_back"))
+
+    async def keep(self, interval_s: float) -> None:
+        """Tells the broker, for ever, that what is held is still held."""
+        while True:
+            await asyncio.sleep(interval_s)
+            for hold in list(self._holds.values()):
+                if not hold.settled.done() and not await hold.message.keep():
+                    # One that cannot be told of now is told of next time.
+                    break
+
+    async def wait_empty(self) -> None:
+        """Returns when nothing is held."""
+        await self._empty.wait()
+
+    async def _hold(self, hold: Hold) -> None:
+        entry, message = hold.entry, hold.message
+        try:
+            with processing(
+                message.headers,
+                subject=message.subject,
+                template=names.REQUESTS_TEMPLATE,
+                group=message.consumer,
+            ) as span:
+                span.set_attribute(names.REQUEST_ID, entry.request.request_id)
+                span.set_attribute(names.ATTEMPT, entry.request.attempt)
+                span.set_attribute(names.REQUEST_CLASS, entry.request.request_class.value)
+                bind_request(entry.request.request_id)
+                hold.span = span
+                hold.context = otel_context.get_current()
+                self._on_change()
+                settlement = await hold.settled
+                span.set_attribute(names.OUTCOME, settlement.outcome)
+                await _say(hold.message, settlement)
+                log.info(
+                    "request.settled",
+                    word=settlement.word.value,
+                    outcome=settlement.outcome,
+                    num_deliveries=hold.message.num_deliveries,
+                )
+        finally:
+            self._holds.pop(entry.key, None)
+            if not self._holds:
+                self._empty.set()
+            self._on_change()
+
+    async def _give_up_unreadable(self, message: QueueMessage, exc: InvalidRequest) -> None:
+        with processing(
+            message.headers,
+            subject=message.subject,
+            template=names.REQUESTS_TEMPLATE,
+            group=message.consumer,
+        ) as span:
+            mark_failed(span, exc)
+            log.error("queue.message_unreadable", subject=message.subject, error=exc.message)
+            await message.term()
+
+
+async def _say(message: QueueMessage, settlement: Settlement) -> None:
+    match settlement.word:
+        case Word.ACK:
+            await message.ack()
+        case Word.NAK:
+            await message.nak(settlement.delay_s)
+        case Word.TERM:
+            await message.term()

@@ -1,0 +1,138 @@
+"""The scheduler as a whole: queue, heartbeats and cancels in, submissions out."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine
+from contextlib import AsyncExitStack
+from types import TracebackType
+from typing import Any
+
+import nats.errors
+from nats.aio.msg import Msg
+from nats.aio.subscription import Subscription
+
+from services.runtime.bus import Bus
+from services.runtime.logs import get_logger
+from services.scheduler.dispatcher import Dispatcher, DispatchLimits
+from services.scheduler.fleet import Fleet
+from services.scheduler.queue_reader import ConsumerLimits, QueueReader
+from services.scheduler.settings import SchedulerSettings
+from services.scheduler.worker_client import WorkerClient
+from services.wire.queue import BadPayload, decode_cancel, decode_heartbeat
+from services.wire.subjects import CANCELS, heartbeats_of
+
+log = get_logger(__name__)
+
+KEEPS_PER_ACK_WAIT = 3
+SUBSCRIBE_TIMEOUT_S = 5.0
+
+
+class Scheduler:
+    """Runs inside `async with`; call drain before leaving it, else held messages come again late.
+
+    Args:
+        tasks: the process's task group.
+    """
+
+    def __init__(self, bus: Bus, settings: SchedulerSettings, tasks: asyncio.TaskGroup) -> None:
+        self._bus = bus
+        self._settings = settings
+        self._group = tasks
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._stack = AsyncExitStack()
+        self._client = WorkerClient()
+        self._dispatcher = Dispatcher(
+            Fleet(settings.heartbeat_timeout_s, salt=settings.instance_id),
+            self._client,
+            DispatchLimits(
+                batch=settings.batch_limits(),
+                num_look_ahead=settings.num_look_ahead,
+                max_held=settings.max_held,
+                submit_timeout_s=settings.submit_timeout_s,
+                owner_retry_s=settings.owner_retry_s,
+                max_deliveries=settings.max_deliveries,
+                max_failures=settings.max_failures,
+            ),
+            spawn=self._spawn,
+            on_room=self._on_room,
+        )
+        self._reader = QueueReader(
+            bus,
+            settings.model_name,
+            settings.queue_limits(),
+            ConsumerLimits(settings.ack_wait_s, settings.max_ack_pending),
+            self._dispatcher,
+        )
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether the queue can be read now."""
+        return self._bus.is_connected and self._reader.is_ready
+
+    @property
+    def num_held(self) -> int:
+        """Messages pulled and not settled."""
+        return len(self._dispatcher.holdings)
+
+    async def drain(self, timeout_s: float) -> None:
+        """Stops pulling, gives back what waits, lets submissions finish."""
+        await self._reader.stop()
+        await self._dispatcher.drain(timeout_s)
+
+    async def __aenter__(self) -> Scheduler:
+        self._stack.push_async_callback(self._client.close)
+        for subject, callback in (
+            (heartbeats_of(self._settings.model_name), self._hear),
+            (CANCELS, self._cancel),
+        ):
+            async with asyncio.timeout(SUBSCRIBE_TIMEOUT_S):
+                subscription = await self._bus.client.subscribe(subject, cb=callback)
+            self._stack.push_async_callback(_unsubscribe, subscription)
+        self._spawn(self._dispatcher.run())
+        self._spawn(self._dispatcher.holdings.keep(self._settings.ack_wait_s / KEEPS_PER_ACK_WAIT))
+        self._spawn(self._reader.run())
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        tasks = list(self._tasks)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await self._stack.aclose()
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = self._group.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def _on_room(self) -> None:
+        self._reader.poke()
+
+    async def _hear(self, message: Msg) -> None:
+        try:
+            heartbeat = decode_heartbeat(message.data)
+        except BadPayload as exc:
+            log.warning("worker.heartbeat_unreadable", subject=message.subject, error=exc.message)
+            return
+        self._dispatcher.hear(heartbeat)
+
+    async def _cancel(self, message: Msg) -> None:
+        try:
+            request_id = decode_cancel(message.data)
+        except BadPayload as exc:
+            log.warning("request.cancel_unreadable", error=exc.message)
+            return
+        self._dispatcher.holdings.cancel(request_id)
+
+
+async def _unsubscribe(subscription: Subscription) -> None:
+    try:
+        await subscription.unsubscribe()
+    except (nats.errors.Error, OSError) as exc:
+        log.debug("bus.unsubscribe_failed", error=repr(exc))

@@ -1,0 +1,64 @@
+"""gRPC out: batches to workers."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from typing import Any
+
+import grpc
+from tokenmill.v1.worker_pb2_grpc import WorkerServiceStub
+
+from services.core.load import WorkerLoad
+from services.core.request import Submission, SubmissionResult
+from services.runtime.rpc_client import open_channel, peer_errors
+from services.wire.worker import submit_request_to_pb, submit_response_from_pb
+
+
+class WorkerClient:
+    """A channel per worker address, kept while the worker is remembered."""
+
+    def __init__(self) -> None:
+        self._channels: dict[str, tuple[grpc.aio.Channel, Any]] = {}
+        self._num_calls: dict[str, int] = {}
+
+    def connect(self, address: str) -> None:
+        """Begins to connect, so that the first submission finds a connection. Twice is safe."""
+        self._channel(address)[0].get_state(try_to_connect=True)
+
+    async def submit(
+        self, address: str, submissions: Sequence[Submission], *, timeout_s: float
+    ) -> tuple[list[SubmissionResult], WorkerLoad]:
+        """Hands a batch over. Not idempotent, but safe to repeat elsewhere: the owner picks one.
+
+        Raises:
+            TokenmillError: the worker did not answer; what it did with the batch is unknown.
+        """
+        stub = self._channel(address)[1]
+        self._num_calls[address] = self._num_calls.get(address, 0) + 1
+        try:
+            with peer_errors("worker"):
+                response = await stub.Submit(submit_request_to_pb(submissions), timeout=timeout_s)
+        finally:
+            self._num_calls[address] -= 1
+        return submit_response_from_pb(response)
+
+    async def retain(self, addresses: Collection[str]) -> None:
+        """Closes the channels to all other addresses, except those with a call under way."""
+        for address in [address for address in self._channels if address not in addresses]:
+            if not self._num_calls.get(address):
+                self._num_calls.pop(address, None)
+                channel, _ = self._channels.pop(address)
+                await channel.close()
+
+    async def close(self) -> None:
+        """Closes all channels; calls under way fail."""
+        while self._channels:
+            _, (channel, _) = self._channels.popitem()
+            await channel.close()
+
+    def _channel(self, address: str) -> tuple[grpc.aio.Channel, Any]:
+        entry = self._channels.get(address)
+        if entry is None:
+            channel = open_channel(address)
+            entry = self._channels[address] = (channel, WorkerServiceStub(channel))
+        return entry

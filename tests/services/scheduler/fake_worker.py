@@ -1,0 +1,112 @@
+"""A worker that speaks the real protocols and computes nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+
+from tokenmill.v1.worker_pb2_grpc import WorkerServiceServicer, add_WorkerServiceServicer_to_server
+
+from services.core.load import WorkerHeartbeat, WorkerLoad, WorkerState
+from services.core.request import Submission, SubmissionOutcome, SubmissionResult
+from services.runtime.bus import Bus
+from services.runtime.rpc_server import RpcServer
+from services.wire.queue import encode_heartbeat
+from services.wire.subjects import heartbeat_subject
+from services.wire.worker import submit_request_from_pb, submit_response_to_pb
+
+MODEL = "model.of tests"
+
+
+class FakeWorker(WorkerServiceServicer):
+    """Accepts everything, unless told otherwise; `batches` holds what came in.
+
+    Attributes:
+        outcomes: for the next submissions; then accepted.
+        gate: a submission is answered only while this is set.
+        failure: raised instead of an answer.
+    """
+
+    def __init__(self, worker_id: str, bus: Bus, *, max_requests: int = 8) -> None:
+        self.worker_id = worker_id
+        self.state = WorkerState.READY
+        self.max_requests = max_requests
+        self.num_running = 0
+        self.keeps_requests = False
+        self.batches: list[list[Submission]] = []
+        self.received_s: list[float] = []
+        self.outcomes: deque[SubmissionOutcome] = deque()
+        self.gate = asyncio.Event()
+        self.gate.set()
+        self.failure: Exception | None = None
+        self._bus = bus
+        self._idx = 0
+        self._server = RpcServer()
+        self._address = ""
+        self._beat: asyncio.Task[None] | None = None
+        self._changed = asyncio.Condition()
+
+    async def start(self) -> FakeWorker:
+        self._server.add(add_WorkerServiceServicer_to_server, self, "tokenmill.v1.WorkerService")
+        port = await self._server.start("127.0.0.1", 0)
+        self._address = f"127.0.0.1:{port}"
+        self._beat = asyncio.create_task(self._beat_for_ever())
+        return self
+
+    async def stop(self) -> None:
+        """Falls silent and closes its port, as a killed process does."""
+        self.fall_silent()
+        await self._server.grpc.stop(None)
+
+    def fall_silent(self) -> None:
+        if self._beat is not None:
+            self._beat.cancel()
+
+    async def close_port(self) -> None:
+        """Goes on announcing itself, but no call comes through."""
+        await self._server.grpc.stop(None)
+
+    async def announce(self) -> None:
+        self._idx += 1
+        heartbeat = WorkerHeartbeat(
+            self.worker_id, self._address, MODEL, self.state, self._idx, self._load()
+        )
+        await self._bus.publish(
+            heartbeat_subject(MODEL, self.worker_id), encode_heartbeat(heartbeat)
+        )
+
+    @property
+    def request_ids(self) -> list[str]:
+        """All that came in, in order."""
+        return [entry.request.request_id for batch in self.batches for entry in batch]
+
+    async def wait_for_requests(self, count: int) -> list[str]:
+        async with asyncio.timeout(20), self._changed:
+            await self._changed.wait_for(lambda: len(self.request_ids) >= count)
+        return self.request_ids
+
+    async def Submit(self, request, context):
+        submissions = submit_request_from_pb(request)
+        self.received_s.append(time.time())
+        self.batches.append(submissions)
+        async with self._changed:
+            self._changed.notify_all()
+        await self.gate.wait()
+        if self.failure is not None:
+            raise self.failure
+        results = []
+        for entry in submissions:
+            outcome = self.outcomes.popleft() if self.outcomes else SubmissionOutcome.ACCEPTED
+            results.append(SubmissionResult(entry.request.request_id, outcome))
+            if self.keeps_requests and outcome is SubmissionOutcome.ACCEPTED:
+                self.num_running += 1
+        return submit_response_to_pb(results, self._load())
+
+    def _load(self) -> WorkerLoad:
+        return WorkerLoad(self.max_requests, self.num_running, 0, 100, 100, 16, 0)
+
+    async def _beat_for_ever(self) -> None:
+        while True:
+            await self.announce()
+            await asyncio.sleep(0.05)
