@@ -36,11 +36,12 @@ def build_engine(
 
         return TorchEngine(model_dir, settings)
     if kind == "fake":
-        return FakeEngine(fake_model or _fake_of(model_dir), settings)
+        return FakeEngine(fake_model or fake_model_of(model_dir), settings)
     raise InvalidRequest(f"engine is {kind}; allowed: {', '.join(ENGINE_KINDS)}", field="engine")
 
 
-def _fake_of(model_dir: Path) -> FakeModel:
+def fake_model_of(model_dir: Path) -> FakeModel:
+    """What the fake engine pretends to be beside a model: same vocabulary, context and end."""
     path = model_dir / "config.json"
     model = FakeModel()
     if not path.is_file():
