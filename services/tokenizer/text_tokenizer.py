@@ -61,7 +61,7 @@ class TextTokenizer:
         """
         if isinstance(content, str):
             self._check_size(len(content.encode()), field="prompt")
-            return self._tokenizer.encode(content).ids
+            return self._encode(content, add_special_tokens=True)
         self._check_conversation(content)
         if self._template is None:
             raise InvalidRequest(
@@ -70,7 +70,15 @@ class TextTokenizer:
             )
         prompt = self._template.render(content)
         # The template wrote the special tokens itself; adding them again would double them.
-        return self._tokenizer.encode(prompt, add_special_tokens=False).ids
+        return self._encode(prompt, add_special_tokens=False)
+
+    def _encode(self, text: str, *, add_special_tokens: bool) -> list[int]:
+        # A batch of one: plain `encode` keeps the interpreter locked, so that a long text would
+        # stop the event loop of the whole process for seconds. `fast` leaves out the offsets.
+        (encoding,) = self._tokenizer.encode_batch_fast(
+            [text], add_special_tokens=add_special_tokens
+        )
+        return encoding.ids
 
     def _check_conversation(self, messages: Sequence[ChatMessage]) -> None:
         if len(messages) > self._max_messages:

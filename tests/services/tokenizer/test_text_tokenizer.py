@@ -1,3 +1,4 @@
+import threading
 from dataclasses import replace
 
 import pytest
@@ -63,6 +64,17 @@ def test_a_model_without_chat_template_says_so(files):
 def test_a_tokenizer_that_cannot_be_read_is_said_at_start(files):
     with pytest.raises(BadModelFiles, match="cannot be loaded"):
         load(replace(files, tokenizer_json=b"{}"))
+
+
+def test_a_long_text_leaves_the_interpreter_to_others(files):
+    tokenizer = load(files, max_text_bytes=1 << 20)
+    thread = threading.Thread(target=tokenizer.tokenize, args=("some words " * 50_000,))
+    thread.start()
+    num_turns = 0
+    while thread.is_alive():
+        thread.join(0.001)
+        num_turns += 1
+    assert num_turns > 10
 
 
 @pytest.mark.model
