@@ -179,7 +179,6 @@ def overhead(
     Uses the cluster that runs; without one it starts its own on free ports and stops it again.
     """
     from benchmarks.overhead import OverheadPlan
-
     from services.cli.bench import overhead as command
 
     result = command(

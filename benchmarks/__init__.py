@@ -1,0 +1,1 @@
+"""What `tokenmill bench` runs."""
