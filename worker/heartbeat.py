@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Protocol
@@ -70,18 +71,20 @@ class Heart:
         self._state_changed = state_changed
         self._interval_s = interval_s
         self._last_state: WorkerState | None = None
-        self._num_beats = 0
+        # Above all that an earlier process under the same name can have sent: a worker that was
+        # restarted must not be taken for an old message of itself.
+        self._beat_idx = time.time_ns() // 1_000_000
 
     async def beat(self) -> None:
         """One heartbeat now."""
         state = self._state()
-        self._num_beats += 1
+        self._beat_idx += 1
         heartbeat = WorkerHeartbeat(
             worker_id=self._identity.worker_id,
             address=self._identity.address,
             model=self._identity.model,
             state=state,
-            heartbeat_idx=self._num_beats,
+            heartbeat_idx=self._beat_idx,
             load=self._load(),
         )
         subject = heartbeat_subject(self._identity.model, self._identity.worker_id)
