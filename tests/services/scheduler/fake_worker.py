@@ -15,8 +15,7 @@ from services.runtime.rpc_server import RpcServer
 from services.wire.queue import encode_heartbeat
 from services.wire.subjects import heartbeat_subject
 from services.wire.worker import submit_request_from_pb, submit_response_to_pb
-
-MODEL = "model.of tests"
+from tests.services.scheduler.requests import MODEL
 
 
 class FakeWorker(WorkerServiceServicer):

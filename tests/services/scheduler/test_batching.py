@@ -1,0 +1,114 @@
+from hypothesis import given
+from hypothesis import strategies as st
+
+from services.scheduler.batching import Batch, BatchLimits, form_batches, seconds_until_due
+from services.scheduler.order import HeldRequest
+from services.scheduler.placement import Candidate
+from tests.services.scheduler.requests import held
+
+WAITING = BatchLimits(max_batch_size=4, max_prefill_tokens=100, max_wait_s=0.5)
+
+
+def worker(worker_id: str = "w", *, num_free: int = 8) -> Candidate:
+    return Candidate(worker_id, max_requests=8, num_requests=8 - num_free, num_prefill_tokens=0,
+                     placed_idx=0)  # fmt: skip
+
+
+def ids(batches: list[Batch]) -> list[list[str]]:
+    return [[entry.request.request_id for entry in batch.requests] for batch in batches]
+
+
+def test_requests_for_one_worker_go_together_in_their_order():
+    ready = [held("a"), held("b"), held("c")]
+    assert ids(form_batches(ready, [worker()], BatchLimits())) == [["a", "b", "c"]]
+
+
+def test_a_full_batch_is_followed_by_another():
+    ready = [held(name) for name in "abcde"]
+    batches = form_batches(ready, [worker()], BatchLimits(max_batch_size=2))
+    assert ids(batches) == [["a", "b"], ["c", "d"], ["e"]]
+
+
+def test_prompts_are_packed_under_the_prefill_budget():
+    ready = [held(name, num_prompt_tokens=40) for name in "abc"]
+    batches = form_batches(ready, [worker()], BatchLimits(max_prefill_tokens=100))
+    assert ids(batches) == [["a", "b"], ["c"]]
+
+
+def test_a_prompt_above_the_budget_goes_alone():
+    ready = [held("a"), held("long", num_prompt_tokens=500), held("b")]
+    batches = form_batches(ready, [worker()], BatchLimits(max_prefill_tokens=100))
+    assert ids(batches) == [["a"], ["long"], ["b"]]
+
+
+def test_a_request_whose_submission_failed_goes_alone():
+    ready = [held("a"), held("b", num_failures=1), held("c")]
+    assert ids(form_batches(ready, [worker()], BatchLimits())) == [["a"], ["b"], ["c"]]
+
+
+def test_requests_are_spread_over_idle_workers():
+    ready = [held(name) for name in "abcd"]
+    batches = form_batches(ready, [worker("w1"), worker("w2")], BatchLimits())
+    assert {batch.worker_id: len(batch.requests) for batch in batches} == {"w1": 2, "w2": 2}
+
+
+def test_what_finds_no_room_stays_held():
+    ready = [held(name) for name in "abc"]
+    assert ids(form_batches(ready, [worker(num_free=2)], BatchLimits())) == [["a", "b"]]
+
+
+def due(ready: list[HeldRequest], limits: BatchLimits, *, idle: bool = False, now_s: float = 0.1):
+    return seconds_until_due(ready, limits, has_idle_worker=idle, now_s=now_s)
+
+
+def test_nothing_is_held_back_by_default():
+    assert due([held("a")], BatchLimits()) == 0
+
+
+def test_the_oldest_request_waits_no_longer_than_max_wait():
+    ready = [held("a", held_since_s=0.2), held("b", held_since_s=0.0)]
+    assert due(ready, WAITING, now_s=0.1) == 0.4
+    assert due(ready, WAITING, now_s=0.5) == 0
+
+
+def test_nothing_is_held_back_while_a_worker_idles():
+    assert due([held("a")], WAITING, idle=True) == 0
+
+
+def test_requests_are_held_back_from_idle_workers_when_told_so():
+    patient = BatchLimits(max_wait_s=0.5, waits_while_idle=True)
+    assert due([held("a")], patient, idle=True) == 0.4
+
+
+def test_a_full_batch_goes_at_once():
+    assert due([held(name) for name in "abcd"], WAITING) == 0
+    assert due([held("a", num_prompt_tokens=100)], WAITING) == 0
+
+
+def test_a_resumed_request_is_not_held_back():
+    assert due([held("a"), held("resumed", attempt=2)], WAITING) == 0
+
+
+@given(
+    st.lists(st.integers(1, 120), max_size=30),
+    st.lists(st.integers(0, 8), max_size=4),
+    st.integers(1, 6),
+)
+def test_batches_keep_order_limits_and_room(
+    prompt_sizes: list[int], rooms: list[int], max_batch_size: int
+):
+    ready = [held(str(idx), num_prompt_tokens=size) for idx, size in enumerate(prompt_sizes)]
+    fleet = [worker(f"w{idx}", num_free=room) for idx, room in enumerate(rooms)]
+    limits = BatchLimits(max_batch_size=max_batch_size, max_prefill_tokens=100)
+    batches = form_batches(ready, fleet, limits)
+
+    num_placed = sum(len(batch.requests) for batch in batches)
+    assert num_placed == min(len(ready), sum(rooms))
+    placed = sorted(int(name) for batch in ids(batches) for name in batch)
+    assert placed == list(range(num_placed))
+    for idx, room in enumerate(rooms):
+        mine = [batch for batch in batches if batch.worker_id == f"w{idx}"]
+        assert sum(len(batch.requests) for batch in mine) <= room
+    for batch in batches:
+        assert len(batch.requests) <= max_batch_size
+        assert batch.num_prompt_tokens <= 100 or len(batch.requests) == 1
