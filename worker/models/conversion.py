@@ -108,9 +108,9 @@ def _write_model(gguf: Path, directory: Path, metadata: dict[str, Any]) -> None:
     config.architectures = [type(skeleton).__name__]
     config.save_pretrained(directory)
     generation = GenerationConfig(
-        bos_token_id=config.bos_token_id,
-        eos_token_id=end_token_ids(metadata),
-        pad_token_id=config.pad_token_id,
+        bos_token_id=getattr(config, "bos_token_id", None),
+        eos_token_id=end_token_ids(metadata) or None,
+        pad_token_id=getattr(config, "pad_token_id", None),
     )
     generation.save_pretrained(directory)
 
