@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 
 from gateway.ask import Piece
 from gateway.live_request import LiveRequest
 from gateway.record import AnswerRecord
 from gateway.text_stream import TextStream
+from services.core.errors import RequestCancelled
 from services.core.request import FinishReason, Usage
 
 
@@ -49,7 +50,12 @@ class Answer:
         """Name of the model that answers."""
         return self._live.request.model
 
-    async def pieces(self) -> AsyncIterator[Piece]:
+    def abandon(self) -> None:
+        """Nobody reads any more: stops what still runs. Twice is safe, and so is after the end."""
+        self._live.fail(RequestCancelled("the caller left"))
+        self._stop(self._live)
+
+    async def pieces(self) -> AsyncGenerator[Piece, None]:
         """News as it comes, one piece per engine step; the last has finish_reason and usage.
 
         Raises:

@@ -40,6 +40,7 @@ class Intake:
     """Takes asks from both doors.
 
     Attributes:
+        reply_to: where workers deliver; set before the first ask, once the port is known.
         is_draining: new asks are refused, running ones finish.
     """
 
@@ -51,16 +52,15 @@ class Intake:
         live_requests: LiveRequests,
         dispatcher: Dispatcher,
         sessions: Sessions,
-        reply_to: str,
         default_max_tokens: int | None,
     ) -> None:
         self.is_draining = False
+        self.reply_to = ""
         self._catalog = catalog
         self._tokenizer = tokenizer
         self._live = live_requests
         self._dispatcher = dispatcher
         self._sessions = sessions
-        self._reply_to = reply_to
         self._default_max_tokens = default_max_tokens
         self._drain_rate = DrainRate()
 
@@ -140,8 +140,11 @@ class Intake:
             num_prompt_tokens=len(token_ids),
             prompt_field=ask.prompt.field,
             max_model_len=model.description.max_model_len,
-            default_max_tokens=self._default_max_tokens,
+            default_max_tokens=ask.default_max_tokens or self._default_max_tokens,
         )
+        if sampling.top_k >= model.description.vocab_size:
+            # All of them, which is 0; the wire's field is narrower than a caller's number.
+            sampling = replace(sampling, top_k=0)
         if sampling.seed is None:
             sampling = replace(sampling, seed=secrets.randbits(63))
         request = QueuedRequest(
@@ -153,7 +156,7 @@ class Intake:
             tenant=ask.tenant,
             session_id=ask.session_id,
             deadline_unix_ms=ask.deadline_unix_ms,
-            reply_to=self._reply_to,
+            reply_to=self.reply_to,
             request_class=ask.request_class,
             accepted_unix_ms=accepted_unix_ms,
         )

@@ -1,0 +1,1 @@
+"""The HTTP door: pure ASGI on Starlette's router, msgspec on the wire."""

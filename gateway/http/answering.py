@@ -1,0 +1,171 @@
+"""What all answering routes do alike: read, parse, answer, and stop when the client leaves."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Coroutine, Mapping
+from contextlib import aclosing
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from starlette.types import Receive, Scope, Send
+
+from gateway.ask import Ask, Piece
+from gateway.deadline import deadline_unix_ms, parse_timeout_s
+from gateway.http.body import read_body
+from gateway.http.errors import Headers, error_body
+from gateway.http.sse import EventStream, event, send_reply
+from gateway.intake import Intake
+from services.core.errors import DeadlineExceeded, RequestCancelled, TokenmillError
+from services.runtime.logs import get_logger
+
+log = get_logger(__name__)
+
+TIMEOUT_HEADER = "x-request-timeout-s"
+REQUEST_ID_SCOPE = "tokenmill.request_id"
+# Time for a slow reader to take what is whole already.
+WRITE_GRACE_S = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class RequestHead:
+    """What a route may need beside the body; header names in lower case."""
+
+    request_id: str
+    headers: Mapping[str, str]
+    deadline_unix_ms: int
+
+
+class AnswerWriter(Protocol):
+    """An answer in one route's wire format."""
+
+    def events(self, piece: Piece) -> bytes:
+        """Server-sent events of one piece; empty if there is nothing to show."""
+        ...
+
+    def whole(self, text: str, token_ids: tuple[int, ...], last: Piece) -> bytes:
+        """JSON of a whole answer."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Exchange:
+    """A parsed request: what to ask, and how to write the answer."""
+
+    ask: Ask
+    writer: AnswerWriter
+    headers: Headers = field(default_factory=list)
+
+
+class AnswerRoute:
+    """ASGI endpoint.
+
+    Args:
+        intake: where asks go.
+        parse: body and head to an exchange; raises InvalidRequest.
+        max_body_bytes: see GatewaySettings.
+        request_timeout_s: see GatewaySettings; the header X-Request-Timeout-S may ask for less.
+    """
+
+    def __init__(
+        self,
+        intake: Intake,
+        parse: Callable[[bytes, RequestHead], Exchange],
+        *,
+        max_body_bytes: int,
+        request_timeout_s: float,
+    ) -> None:
+        self._intake = intake
+        self._parse = parse
+        self._max_body_bytes = max_body_bytes
+        self._timeout_s = request_timeout_s
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answers one request."""
+        head = self._head(scope)
+        body = await read_body(scope, receive, limit_bytes=self._max_body_bytes)
+        exchange = self._parse(body, head)
+        await _until_disconnect(receive, self._reply(exchange, send))
+
+    def _head(self, scope: Scope) -> RequestHead:
+        headers = {
+            key.decode("latin-1"): value.decode("latin-1") for key, value in scope["headers"]
+        }
+        text = headers.get(TIMEOUT_HEADER)
+        asked_s = None if text is None else parse_timeout_s(text, field="X-Request-Timeout-S")
+        return RequestHead(
+            request_id=scope[REQUEST_ID_SCOPE],
+            headers=headers,
+            deadline_unix_ms=deadline_unix_ms(asked_s, limit_s=self._timeout_s),
+        )
+
+    async def _reply(self, exchange: Exchange, send: Send) -> None:
+        left_s = exchange.ask.deadline_unix_ms / 1000 - time.time() + WRITE_GRACE_S
+        try:
+            async with asyncio.timeout(left_s):
+                if exchange.ask.stream:
+                    await self._stream(exchange, send)
+                else:
+                    await self._whole(exchange, send)
+        except TimeoutError as exc:
+            raise DeadlineExceeded("the client did not read its answer in time") from exc
+
+    async def _stream(self, exchange: Exchange, send: Send) -> None:
+        stream = EventStream(send, exchange.headers)
+        try:
+            async with (
+                self._intake.answer(exchange.ask) as answer,
+                aclosing(answer.pieces()) as pieces,
+            ):
+                async for piece in pieces:
+                    events = exchange.writer.events(piece)
+                    if events:
+                        await stream.write(events)
+        except Exception as exc:
+            if not stream.has_started:
+                raise
+            # The status line is gone: the error becomes an event, which clients raise.
+            if not isinstance(exc, TokenmillError):
+                log.error("answer.failed", exc_info=exc)
+            await stream.write(event(error_body(exc)))
+        await stream.end()
+
+    async def _whole(self, exchange: Exchange, send: Send) -> None:
+        texts: list[str] = []
+        token_ids: list[int] = []
+        last = Piece("")
+        async with (
+            self._intake.answer(exchange.ask) as answer,
+            aclosing(answer.pieces()) as pieces,
+        ):
+            async for last in pieces:
+                texts.append(last.text)
+                token_ids.extend(last.token_ids)
+        body = exchange.writer.whole("".join(texts), tuple(token_ids), last)
+        await send_reply(send, 200, body, headers=exchange.headers)
+
+
+async def _until_disconnect(receive: Receive, work: Coroutine[None, None, None]) -> None:
+    """Does the work; stops it when the client leaves.
+
+    Raises:
+        RequestCancelled: the client left.
+    """
+    task = asyncio.ensure_future(work)
+    watcher = asyncio.ensure_future(_disconnected(receive))
+    try:
+        await asyncio.wait((task, watcher), return_when=asyncio.FIRST_COMPLETED)
+        if task.done():
+            return await task
+        task.cancel()
+        await asyncio.wait((task,))
+        raise RequestCancelled("the client left")
+    finally:
+        watcher.cancel()
+        task.cancel()
+
+
+async def _disconnected(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass

@@ -1,0 +1,131 @@
+"""The outermost ASGI layer: request id, span, duration, and one way to say errors."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+from opentelemetry import trace
+from opentelemetry.trace import SpanKind, StatusCode
+from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from gateway.http.answering import REQUEST_ID_SCOPE
+from gateway.http.errors import error_body, error_headers, error_status
+from gateway.http.sse import send_reply
+from gateway.metrics import HTTP_DURATION
+from services.core.errors import RequestCancelled, TokenmillError
+from services.core.request import is_request_id, new_request_id
+from services.runtime import names
+from services.runtime.logs import bind_request, get_logger
+from services.runtime.telemetry import context_from_headers, inject_headers, tracer
+
+log = get_logger(__name__)
+
+REQUEST_ID_HEADER = b"x-request-id"
+# Asked every few seconds by machines: their spans would bury the others.
+_UNTRACED = {"/livez", "/readyz", "/metrics"}
+
+
+class Door:
+    """Wraps the router.
+
+    Args:
+        app: the router; may raise anything.
+        route_of: path to route template; names spans, so it must have few values.
+        is_live: whether a request id is taken.
+    """
+
+    def __init__(
+        self, app: ASGIApp, *, route_of: Callable[[str], str], is_live: Callable[[str], bool]
+    ) -> None:
+        self._app = app
+        self._route_of = route_of
+        self._is_live = is_live
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serves one request."""
+        if scope["type"] != "http":
+            # Lifespan is switched off and no route is a websocket.
+            return
+        visit = _Visit(scope, self._route_of(scope["path"]), self._is_live, send)
+        scope["app"] = self
+        scope[REQUEST_ID_SCOPE] = visit.request_id
+        bind_request(visit.request_id)
+        try:
+            with trace.use_span(visit.span, record_exception=False, set_status_on_exception=False):
+                await self._app(scope, receive, visit.send)
+        except RequestCancelled as exc:
+            # Nobody is there to be told.
+            visit.status = error_status(exc)
+        except Exception as exc:
+            await visit.say(exc)
+        finally:
+            visit.end()
+
+
+class _Visit:
+    """One HTTP request on its way."""
+
+    def __init__(
+        self, scope: Scope, route: str, is_live: Callable[[str], bool], send: Send
+    ) -> None:
+        self._started_s = time.perf_counter()
+        self._send = send
+        self._method: str = scope["method"]
+        self._route = route
+        self._has_started = False
+        self.status = error_status(RequestCancelled("the client left"))
+        headers = {
+            key.decode("latin-1"): value.decode("latin-1") for key, value in scope["headers"]
+        }
+        asked = headers.get(REQUEST_ID_HEADER.decode(), "")
+        usable = is_request_id(asked) and not is_live(asked)
+        self.request_id = asked if usable else new_request_id()
+        if route in _UNTRACED:
+            self.span = trace.INVALID_SPAN
+        else:
+            self.span = tracer.start_span(
+                f"{self._method} {route}",
+                context_from_headers(headers),
+                SpanKind.SERVER,
+                {
+                    names.HTTP_REQUEST_METHOD: self._method,
+                    names.HTTP_ROUTE: route,
+                    names.URL_PATH: scope["path"][:256],
+                    names.REQUEST_ID: self.request_id,
+                },
+            )
+        traced: dict[str, str] = {}
+        inject_headers(traced, trace.set_span_in_context(self.span))
+        self._extra = [(REQUEST_ID_HEADER, self.request_id.encode())]
+        self._extra.extend((key.encode(), value.encode()) for key, value in traced.items())
+
+    async def send(self, message: Message) -> None:
+        """Adds our headers to the reply's."""
+        if message["type"] == "http.response.start":
+            self._has_started = True
+            self.status = message["status"]
+            message["headers"] = [*message["headers"], *self._extra]
+        await self._send(message)
+
+    async def say(self, error: Exception) -> None:
+        """Answers with an error; a reply that has begun is cut off, which clients see."""
+        if not isinstance(error, TokenmillError | HTTPException):
+            log.error("http.failed", http_route=self._route, exc_info=error)
+        if self._has_started:
+            log.warning("http.cut_off", http_route=self._route, error=repr(error))
+            return
+        headers = error_headers(error)
+        await send_reply(self.send, error_status(error), error_body(error), headers=headers)
+
+    def end(self) -> None:
+        """Ends the span and counts."""
+        self.span.set_attribute(names.HTTP_RESPONSE_STATUS_CODE, self.status)
+        if self.status >= 500:
+            self.span.set_attribute(names.ERROR_TYPE, str(self.status))
+            self.span.set_status(StatusCode.ERROR)
+        self.span.end()
+        HTTP_DURATION.labels(self._method[:16], self._route, str(self.status)).observe(
+            time.perf_counter() - self._started_s
+        )

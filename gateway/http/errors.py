@@ -1,0 +1,61 @@
+"""Errors as the OpenAI wire format says them."""
+
+from __future__ import annotations
+
+import math
+
+import msgspec
+from starlette.exceptions import HTTPException
+
+from services.core.errors import InvalidRequest, NotFound, TokenmillError
+from services.wire.errors import public_message, row_of
+
+Headers = list[tuple[bytes, bytes]]
+
+
+class ErrorDetail(msgspec.Struct):
+    """The `error` object; `param` names the field, `code` is stable."""
+
+    message: str
+    type: str
+    param: str | None
+    code: str | None
+
+
+class ErrorBody(msgspec.Struct):
+    """The whole body."""
+
+    error: ErrorDetail
+
+
+def error_body(error: BaseException) -> bytes:
+    """JSON of an error; a bug's text stays in the log."""
+    if isinstance(error, HTTPException):
+        detail = ErrorDetail(error.detail, "invalid_request_error", None, None)
+    else:
+        reason = error.reason if isinstance(error, TokenmillError) else "INTERNAL"
+        field = error.field if isinstance(error, InvalidRequest | NotFound) else None
+        detail = ErrorDetail(
+            public_message(error), row_of(error).openai_type, field, reason.lower()
+        )
+    return msgspec.json.encode(ErrorBody(detail))
+
+
+def error_status(error: BaseException) -> int:
+    """HTTP status of an error; Starlette's own are those of its router."""
+    return error.status_code if isinstance(error, HTTPException) else row_of(error).http_status
+
+
+def error_headers(error: BaseException) -> Headers:
+    """Retry-After in whole seconds, for each error that a retry may cure."""
+    if isinstance(error, HTTPException):
+        return [(key.lower().encode(), value.encode()) for key, value in _pairs(error)]
+    retry_after_s: float | None = getattr(error, "retry_after_s", None)
+    if hasattr(error, "retry_after_s"):
+        seconds = max(1, math.ceil(retry_after_s or 0))
+        return [(b"retry-after", str(seconds).encode())]
+    return []
+
+
+def _pairs(error: HTTPException) -> list[tuple[str, str]]:
+    return list((error.headers or {}).items())

@@ -1,0 +1,36 @@
+"""GET /livez, /readyz and /metrics."""
+
+from __future__ import annotations
+
+import msgspec
+from starlette.types import Receive, Scope, Send
+
+from gateway.http.errors import error_status
+from gateway.http.sse import send_reply
+from gateway.readiness import Readiness
+from services.core.errors import Overloaded
+from services.runtime.metrics import CONTENT_TYPE, render
+
+
+async def livez(scope: Scope, receive: Receive, send: Send) -> None:
+    """The event loop turns."""
+    await send_reply(send, 200, b'{"status":"alive"}')
+
+
+async def metrics(scope: Scope, receive: Receive, send: Send) -> None:
+    """Prometheus text format."""
+    await send_reply(send, 200, render(), content_type=CONTENT_TYPE.encode())
+
+
+class Readyz:
+    """ASGI endpoint; says each reason against."""
+
+    def __init__(self, readiness: Readiness) -> None:
+        self._readiness = readiness
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answers one request."""
+        reasons = self._readiness.reasons_against()
+        body = msgspec.json.encode({"ready": not reasons, "reasons": reasons})
+        status = error_status(Overloaded("not ready")) if reasons else 200
+        await send_reply(send, status, body)

@@ -1,0 +1,126 @@
+"""The gRPC door."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import grpc
+from tokenmill.v1.inference_pb2_grpc import InferenceServiceServicer
+
+from gateway.ask import Ask, ChatPrompt, Prompt, TextPrompt, TokenPrompt
+from gateway.catalog import Catalog
+from gateway.deadline import deadline_unix_ms
+from gateway.intake import Intake
+from services.core.errors import InvalidRequest
+from services.core.request import is_request_id, new_request_id
+from services.runtime.logs import bind_request
+from services.runtime.telemetry import inject_headers
+from services.wire.inference import (
+    AnswerPart,
+    ChatCall,
+    GenerateCall,
+    ListedModel,
+    chat_request_from_pb,
+    chat_response_to_pb,
+    generate_request_from_pb,
+    generate_response_to_pb,
+    list_models_response_to_pb,
+)
+
+REQUEST_ID_KEY = "x-request-id"
+
+
+class InferenceServicer(InferenceServiceServicer):
+    """Generate, Chat and ListModels.
+
+    The caller's deadline is honoured, and capped by request_timeout_s. A session that does not
+    exist begins with its first turn, as at the HTTP door. A caller that leaves stops its request.
+    """
+
+    def __init__(self, intake: Intake, catalog: Catalog, *, request_timeout_s: float) -> None:
+        self._intake = intake
+        self._catalog = catalog
+        self._timeout_s = request_timeout_s
+
+    async def Generate(self, request: Any, context: grpc.aio.ServicerContext) -> AsyncIterator[Any]:
+        """Completes a prompt."""
+        call = generate_request_from_pb(request)
+        ask = await self._ask(call, _prompt_of(call), context)
+        async for part in self._parts(ask, call.return_token_ids, context):
+            yield generate_response_to_pb(part)
+
+    async def Chat(self, request: Any, context: grpc.aio.ServicerContext) -> AsyncIterator[Any]:
+        """Answers a conversation."""
+        call = chat_request_from_pb(request)
+        ask = await self._ask(call, ChatPrompt(call.messages), context, call.session_id)
+        async for part in self._parts(ask, call.return_token_ids, context):
+            yield chat_response_to_pb(part)
+
+    async def ListModels(self, request: Any, context: grpc.aio.ServicerContext) -> Any:
+        """Lists the models whose tokenizer is loaded."""
+        return list_models_response_to_pb(
+            [
+                ListedModel(model.name, model.description.max_model_len, model.created_unix_s)
+                for model in self._catalog.models
+            ]
+        )
+
+    async def _ask(
+        self,
+        call: GenerateCall | ChatCall,
+        prompt: Prompt,
+        context: grpc.aio.ServicerContext,
+        session_id: str = "",
+    ) -> Ask:
+        request_id = _request_id(context, self._intake.is_live)
+        bind_request(request_id)
+        headers = {REQUEST_ID_KEY: request_id}
+        inject_headers(headers)
+        await context.send_initial_metadata(tuple(headers.items()))
+        return Ask(
+            request_id=request_id,
+            prompt=prompt,
+            deadline_unix_ms=deadline_unix_ms(context.time_remaining(), limit_s=self._timeout_s),
+            model=call.model,
+            sampling=call.sampling,
+            session_id=session_id,
+            request_class=call.request_class,
+        )
+
+    async def _parts(
+        self, ask: Ask, return_token_ids: bool, context: grpc.aio.ServicerContext
+    ) -> AsyncIterator[AnswerPart]:
+        async with self._intake.answer(ask) as answer:
+            # A generator that is left while it waits in a write is closed late: tell at once.
+            context.add_done_callback(lambda _: answer.abandon())  # pyright: ignore[reportArgumentType]
+            async for piece in answer.pieces():
+                token_ids = piece.token_ids if return_token_ids else ()
+                if piece.text or token_ids or piece.finish_reason is not None:
+                    yield AnswerPart(
+                        request_id=ask.request_id,
+                        text=piece.text,
+                        token_ids=token_ids,
+                        finish_reason=piece.finish_reason,
+                        usage=piece.usage,
+                        session_id=ask.session_id,
+                    )
+
+
+def _prompt_of(call: GenerateCall) -> Prompt:
+    if call.prompt and call.prompt_token_ids:
+        raise InvalidRequest(
+            "prompt and prompt_token_ids are both set; allowed: one of them", field="prompt"
+        )
+    if call.prompt_token_ids:
+        return TokenPrompt(call.prompt_token_ids, field="prompt_token_ids")
+    return TextPrompt(call.prompt)
+
+
+def _request_id(context: grpc.aio.ServicerContext, is_live: Callable[[str], bool]) -> str:
+    for key, value in context.invocation_metadata() or ():
+        if key == REQUEST_ID_KEY and isinstance(value, str):
+            if is_request_id(value) and not is_live(value):
+                return value
+            break
+    return new_request_id()

@@ -1,0 +1,177 @@
+"""The gateway process."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable
+from typing import TypeVar
+
+from tokenmill.v1 import delivery_pb2_grpc, inference_pb2_grpc
+
+from gateway.catalog import Catalog
+from gateway.delivery_servicer import DeliveryServicer
+from gateway.dispatch import Dispatcher
+from gateway.http.app import build_app
+from gateway.http_server import HttpServer
+from gateway.inference_servicer import InferenceServicer
+from gateway.intake import Intake
+from gateway.live_requests import LiveRequests
+from gateway.metrics import watch_live_requests
+from gateway.own_address import advertised_address
+from gateway.readiness import Readiness
+from gateway.session_bucket import SessionBucket
+from gateway.sessions import Sessions
+from gateway.settings import GatewaySettings
+from gateway.tokenizer_client import TokenizerClient
+from services.core.errors import Overloaded
+from services.runtime.bus import Bus, QueueLimits, connect_bus
+from services.runtime.lifecycle import Process, run_process
+from services.runtime.logs import get_logger
+from services.runtime.rpc_client import open_channel
+from services.runtime.rpc_server import RpcServer
+
+log = get_logger(__name__)
+
+READINESS_INTERVAL_S = 0.1
+STREAM_PAUSE_S = 0.5
+STOP_GRACE_S = 1.0
+
+T = TypeVar("T")
+
+
+async def run(process: Process[GatewaySettings]) -> None:
+    """Connects, serves both doors until told to stop, and drains."""
+    settings = process.settings
+    connecting = process.stack.enter_async_context(
+        connect_bus(settings.nats_url, name=f"gateway-{settings.instance_id}")
+    )
+    bus = await _unless_stopped(process, connecting)
+    if bus is None:
+        return
+
+    rpc = RpcServer()
+    channel = open_channel(settings.tokenizer_target)
+    process.stack.push_async_callback(channel.close)
+    tokenizer = TokenizerClient(channel, patience_s=settings.tokenizer_timeout_s)
+    catalog = Catalog()
+    live_requests = LiveRequests(max_requests=settings.max_live_requests)
+    watch_live_requests(live_requests)
+    dispatcher = Dispatcher(bus, process.tasks)
+    bucket = SessionBucket(bus, ttl_s=settings.session_ttl_s, num_replicas=settings.num_replicas)
+    sessions = Sessions(bucket, process.tasks, max_session_bytes=settings.max_session_bytes)
+    intake = Intake(
+        catalog=catalog,
+        tokenizer=tokenizer,
+        live_requests=live_requests,
+        dispatcher=dispatcher,
+        sessions=sessions,
+        default_max_tokens=settings.default_max_tokens,
+    )
+    readiness = Readiness(catalog, intake, lambda: bus.is_connected)
+    rpc.add(
+        delivery_pb2_grpc.add_DeliveryServiceServicer_to_server,
+        DeliveryServicer(
+            live_requests, dispatcher, max_worker_messages=settings.max_worker_messages
+        ),
+        "tokenmill.v1.DeliveryService",
+    )
+    rpc.add(
+        inference_pb2_grpc.add_InferenceServiceServicer_to_server,
+        InferenceServicer(intake, catalog, request_timeout_s=settings.request_timeout_s),
+        "tokenmill.v1.InferenceService",
+    )
+    http = HttpServer(
+        build_app(
+            intake,
+            catalog,
+            readiness,
+            max_body_bytes=settings.max_body_bytes,
+            request_timeout_s=settings.request_timeout_s,
+        ),
+        drain_timeout_s=settings.drain_timeout_s,
+    )
+
+    http_port = http.bind(settings.host, settings.http_port)
+    grpc_port = await rpc.start(settings.host, settings.grpc_port)
+    intake.reply_to = advertised_address(
+        settings.advertise_address, host=settings.host, port=grpc_port
+    )
+    log.info(
+        "gateway.listening",
+        http_port=http_port,
+        grpc_port=grpc_port,
+        advertise_address=intake.reply_to,
+    )
+    serving = process.tasks.create_task(http.serve(), name="http")
+    process.spawn(_set_up_queue(bus, settings, readiness), name="queue set-up")
+    process.spawn(catalog.load_until_known(tokenizer), name="tokenizer load")
+    process.spawn(_follow_readiness(rpc, readiness), name="readiness")
+
+    await process.stop_requested.wait()
+    await _drain(settings, intake, live_requests, rpc)
+    http.stop()
+    await serving
+    await rpc.stop(STOP_GRACE_S)
+
+
+async def _drain(
+    settings: GatewaySettings, intake: Intake, live_requests: LiveRequests, rpc: RpcServer
+) -> None:
+    """Takes nothing new and waits for what runs; what takes too long is told so."""
+    log.info("drain.started", num_requests=len(live_requests))
+    intake.is_draining = True
+    await rpc.set_ready(False)
+    if not await live_requests.wait_empty(timeout_s=settings.drain_timeout_s):
+        log.warning("drain.cut_off", num_requests=len(live_requests))
+        intake.fail_all(Overloaded("the gateway was shut down", retry_after_s=1.0))
+        await live_requests.wait_empty(timeout_s=STOP_GRACE_S)
+
+
+async def _set_up_queue(bus: Bus, settings: GatewaySettings, readiness: Readiness) -> None:
+    limits = QueueLimits(
+        max_messages=settings.max_queue_messages,
+        max_bytes=settings.max_queue_bytes,
+        num_replicas=settings.num_replicas,
+    )
+    while not readiness.has_queue:
+        try:
+            await bus.ensure_requests_stream(limits)
+        except Exception as exc:
+            # Whatever the broker's trouble is, it is tried again and readiness says so meanwhile.
+            log.warning("queue.not_set_up", error=repr(exc))
+            await asyncio.sleep(STREAM_PAUSE_S)
+        else:
+            readiness.has_queue = True
+
+
+async def _follow_readiness(rpc: RpcServer, readiness: Readiness) -> None:
+    was_ready: bool | None = None
+    while True:
+        reasons = readiness.reasons_against()
+        if (not reasons) != was_ready:
+            was_ready = not reasons
+            await rpc.set_ready(was_ready)
+            log.info("readiness.changed", is_ready=was_ready, reasons=reasons)
+        await asyncio.sleep(READINESS_INTERVAL_S)
+
+
+async def _unless_stopped(process: Process[GatewaySettings], work: Awaitable[T]) -> T | None:
+    """The result of work; None if the process is told to stop first."""
+    task = asyncio.ensure_future(work)
+    stopped = asyncio.ensure_future(process.stop_requested.wait())
+    await asyncio.wait((task, stopped), return_when=asyncio.FIRST_COMPLETED)
+    stopped.cancel()
+    if task.done():
+        return task.result()
+    task.cancel()
+    await asyncio.wait((task,))
+    return None
+
+
+def main() -> None:
+    """Entry point of `python -m gateway.main`."""
+    run_process("gateway", GatewaySettings, run)
+
+
+if __name__ == "__main__":
+    main()

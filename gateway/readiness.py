@@ -1,0 +1,37 @@
+"""Whether this gateway should be given requests, and why not."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from gateway.catalog import Catalog
+from gateway.intake import Intake
+
+
+class Readiness:
+    """Asks those who know; keeps no state but whether the queue was made sure of.
+
+    Attributes:
+        has_queue: the request stream stands.
+    """
+
+    def __init__(
+        self, catalog: Catalog, intake: Intake, is_bus_connected: Callable[[], bool]
+    ) -> None:
+        self.has_queue = False
+        self._catalog = catalog
+        self._intake = intake
+        self._is_bus_connected = is_bus_connected
+
+    def reasons_against(self) -> list[str]:
+        """Why not; empty when ready."""
+        reasons = []
+        if self._intake.is_draining:
+            reasons.append("the gateway is shutting down")
+        if not self._catalog.models:
+            reasons.append("the tokenizer is not loaded")
+        if not self._is_bus_connected():
+            reasons.append("the broker is not connected")
+        if not self.has_queue:
+            reasons.append("the request queue is not set up")
+        return reasons
