@@ -16,6 +16,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import structlog
+
 from services.core.blocks import BlockPayload
 from services.core.errors import TokenmillError
 from services.core.request import FinishReason
@@ -125,6 +127,8 @@ def load_chat_tokenizer(model_dir: Path) -> Callable[[str], list[int]]:
 
 def main() -> int:
     """The program; returns its exit status."""
+    # stdout is for answers.
+    structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
     try:
         settings = read_settings(WorkerSettings)
         fake_model = fake_model_from(settings) if settings.engine == "fake" else None

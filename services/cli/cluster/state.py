@@ -96,7 +96,7 @@ def read_state(state_dir: Path) -> ClusterState | None:
         return None
     try:
         return _decode(json.loads(text))
-    except (ValueError, KeyError, TypeError) as exc:
+    except (ValueError, KeyError, TypeError, AttributeError) as exc:
         raise CommandFailed(
             f"{path} is no state file of this version; remove it if no cluster runs there"
         ) from exc
