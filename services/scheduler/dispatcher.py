@@ -78,6 +78,11 @@ class Dispatcher:
             max_deliveries=limits.max_deliveries, spawn=spawn, on_change=self._wake.set
         )
 
+    @property
+    def has_workers(self) -> bool:
+        """Whether any worker may be given requests now."""
+        return bool(self._fleet.candidates(time.monotonic()))
+
     def take(self, message: QueueMessage) -> None:
         """Takes a pulled message over."""
         self.holdings.take(message)

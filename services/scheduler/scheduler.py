@@ -75,6 +75,11 @@ class Scheduler:
         """Messages pulled and not settled."""
         return len(self._dispatcher.holdings)
 
+    @property
+    def has_workers(self) -> bool:
+        """Whether any worker may be given requests now."""
+        return self._dispatcher.has_workers
+
     async def drain(self, timeout_s: float) -> None:
         """Stops pulling, gives back what waits, lets submissions finish."""
         await self._reader.stop()

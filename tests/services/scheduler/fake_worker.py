@@ -8,6 +8,7 @@ from collections import deque
 
 from tokenmill.v1.worker_pb2_grpc import WorkerServiceServicer, add_WorkerServiceServicer_to_server
 
+from services.core.errors import InvalidRequest
 from services.core.load import WorkerHeartbeat, WorkerLoad, WorkerState
 from services.core.request import Submission, SubmissionOutcome, SubmissionResult
 from services.runtime.bus import Bus
@@ -24,7 +25,8 @@ class FakeWorker(WorkerServiceServicer):
     Attributes:
         outcomes: for the next submissions; then accepted.
         gate: a submission is answered only while this is set.
-        failure: raised instead of an answer.
+        poison: requests that make a submission fail as a whole.
+        num_beats: heartbeats sent.
     """
 
     def __init__(self, worker_id: str, bus: Bus, *, max_requests: int = 8) -> None:
@@ -38,9 +40,10 @@ class FakeWorker(WorkerServiceServicer):
         self.outcomes: deque[SubmissionOutcome] = deque()
         self.gate = asyncio.Event()
         self.gate.set()
-        self.failure: Exception | None = None
+        self.poison: set[str] = set()
+        self.accepted_ids: list[str] = []
+        self.num_beats = 0
         self._bus = bus
-        self._idx = 0
         self._server = RpcServer()
         self._address = ""
         self._beat: asyncio.Task[None] | None = None
@@ -67,9 +70,9 @@ class FakeWorker(WorkerServiceServicer):
         await self._server.grpc.stop(None)
 
     async def announce(self) -> None:
-        self._idx += 1
+        self.num_beats += 1
         heartbeat = WorkerHeartbeat(
-            self.worker_id, self._address, MODEL, self.state, self._idx, self._load()
+            self.worker_id, self._address, MODEL, self.state, self.num_beats, self._load()
         )
         await self._bus.publish(
             heartbeat_subject(MODEL, self.worker_id), encode_heartbeat(heartbeat)
@@ -92,14 +95,15 @@ class FakeWorker(WorkerServiceServicer):
         async with self._changed:
             self._changed.notify_all()
         await self.gate.wait()
-        if self.failure is not None:
-            raise self.failure
+        if any(entry.request.request_id in self.poison for entry in submissions):
+            raise InvalidRequest("poisoned")
         results = []
         for entry in submissions:
             outcome = self.outcomes.popleft() if self.outcomes else SubmissionOutcome.ACCEPTED
             results.append(SubmissionResult(entry.request.request_id, outcome))
-            if self.keeps_requests and outcome is SubmissionOutcome.ACCEPTED:
-                self.num_running += 1
+            if outcome is SubmissionOutcome.ACCEPTED:
+                self.accepted_ids.append(entry.request.request_id)
+                self.num_running += self.keeps_requests
         return submit_response_to_pb(results, self._load())
 
     def _load(self) -> WorkerLoad:

@@ -1,0 +1,105 @@
+"""A real broker, real schedulers and fake workers, for one test."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Any
+
+from services.core.request import QueuedRequest
+from services.runtime import names
+from services.runtime.bus import Bus, QueueLimits, connect_bus
+from services.scheduler.scheduler import Scheduler
+from services.scheduler.settings import SchedulerSettings
+from services.wire.queue import encode_cancel, encode_queued_request
+from services.wire.subjects import (
+    CANCELS,
+    REQUESTS_STREAM,
+    lane_of,
+    message_id,
+    requests_consumer,
+    requests_subject,
+)
+from tests.services.scheduler.fake_worker import FakeWorker
+from tests.services.scheduler.requests import MODEL, queued
+
+
+class FakeCluster:
+    """What a test starts is stopped at its end."""
+
+    def __init__(self, url: str, bus: Bus, stack: AsyncExitStack) -> None:
+        self._url = url
+        self._stack = stack
+        self.bus = bus
+
+    async def worker(self, worker_id: str = "w1", **attributes: Any) -> FakeWorker:
+        worker = FakeWorker(worker_id, self.bus)
+        for name, value in attributes.items():
+            setattr(worker, name, value)
+        await worker.start()
+        self._stack.push_async_callback(worker.stop)
+        return worker
+
+    @asynccontextmanager
+    async def scheduler(self, **settings: Any) -> AsyncIterator[Scheduler]:
+        """A scheduler with its own connection; leaving the block without drain() is its death."""
+        async with (
+            connect_bus(self._url, name="scheduler") as bus,
+            asyncio.TaskGroup() as tasks,
+            Scheduler(bus, SchedulerSettings(model_name=MODEL, **settings), tasks) as scheduler,
+        ):
+            await eventually(lambda: scheduler.is_ready)
+            yield scheduler
+
+    async def start_scheduler(self, **settings: Any) -> Scheduler:
+        return await self._stack.enter_async_context(self.scheduler(**settings))
+
+    async def enqueue(self, *requests: QueuedRequest | str) -> None:
+        for request in requests:
+            request = queued(request) if isinstance(request, str) else request
+            await self.bus.enqueue(
+                requests_subject(MODEL, lane_of(request.request_class, request.attempt)),
+                encode_queued_request(request),
+                message_id=message_id(request.request_id, request.attempt),
+                template=names.REQUESTS_TEMPLATE,
+            )
+
+    async def create_queue(self) -> None:
+        await self.bus.ensure_requests_stream(QueueLimits())
+
+    async def cancel(self, request_id: str) -> None:
+        await self.bus.publish(CANCELS, encode_cancel(request_id))
+
+    async def num_queued(self) -> int:
+        """Messages in the queue, pulled or not."""
+        return (await self.bus.jetstream.stream_info(REQUESTS_STREAM)).state.messages
+
+    async def num_redelivered(self, lane: str = "interactive") -> int:
+        info = await self.bus.jetstream.consumer_info(
+            REQUESTS_STREAM, requests_consumer(MODEL, lane)
+        )
+        return info.num_redelivered or 0
+
+    async def queue_empty(self) -> None:
+        async def is_empty() -> bool:
+            return await self.num_queued() == 0
+
+        await eventually(is_empty)
+
+
+@asynccontextmanager
+async def fake_cluster(url: str) -> AsyncIterator[FakeCluster]:
+    async with connect_bus(url, name="test") as bus, AsyncExitStack() as stack:
+        yield FakeCluster(url, bus, stack)
+
+
+async def eventually(condition: Callable[[], bool | Awaitable[bool]]) -> None:
+    """Returns when the condition holds; fails after 20 s."""
+    async with asyncio.timeout(20):
+        while True:
+            holds = condition()
+            if await holds if inspect.isawaitable(holds) else holds:
+                return
+            await asyncio.sleep(0.005)
