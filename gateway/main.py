@@ -17,13 +17,13 @@ from gateway.inference_servicer import InferenceServicer
 from gateway.intake import Intake
 from gateway.live_requests import LiveRequests
 from gateway.metrics import watch_live_requests
-from gateway.own_address import advertised_address
 from gateway.readiness import Readiness
 from gateway.session_bucket import SessionBucket
 from gateway.sessions import Sessions
 from gateway.settings import GatewaySettings
 from gateway.tokenizer_client import TokenizerClient
 from services.core.errors import Overloaded
+from services.runtime.addresses import own_address
 from services.runtime.bus import Bus, QueueLimits, connect_bus
 from services.runtime.lifecycle import Process, run_process
 from services.runtime.logs import get_logger
@@ -57,7 +57,9 @@ async def run(process: Process[GatewaySettings]) -> None:
     live_requests = LiveRequests(max_requests=settings.max_live_requests)
     watch_live_requests(live_requests)
     dispatcher = Dispatcher(bus, process.tasks)
-    bucket = SessionBucket(bus, ttl_s=settings.session_ttl_s, num_replicas=settings.num_replicas)
+    bucket = SessionBucket(
+        bus, ttl_s=settings.session_ttl_s, num_replicas=settings.queue_num_replicas
+    )
     sessions = Sessions(bucket, process.tasks, max_session_bytes=settings.max_session_bytes)
     intake = Intake(
         catalog=catalog,
@@ -93,8 +95,8 @@ async def run(process: Process[GatewaySettings]) -> None:
 
     http_port = http.bind(settings.host, settings.http_port)
     grpc_port = await rpc.start(settings.host, settings.grpc_port)
-    intake.reply_to = advertised_address(
-        settings.advertise_address, host=settings.host, port=grpc_port
+    intake.reply_to = settings.advertise_address or own_address(
+        settings.host, grpc_port, broker_url=settings.nats_url
     )
     log.info(
         "gateway.listening",
@@ -129,9 +131,9 @@ async def _drain(
 
 async def _set_up_queue(bus: Bus, settings: GatewaySettings, readiness: Readiness) -> None:
     limits = QueueLimits(
-        max_messages=settings.max_queue_messages,
-        max_bytes=settings.max_queue_bytes,
-        num_replicas=settings.num_replicas,
+        max_messages=settings.queue_max_messages,
+        max_bytes=settings.queue_max_bytes,
+        num_replicas=settings.queue_num_replicas,
     )
     while not readiness.has_queue:
         try:

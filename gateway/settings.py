@@ -41,13 +41,13 @@ class GatewaySettings(ProcessSettings):
     max_worker_messages: int = Field(default=8192, ge=16)
     """Messages that may wait for one worker; a worker that reads slower is dropped."""
 
-    max_queue_messages: int = Field(default=10_000, ge=1)
+    queue_max_messages: int = Field(default=10_000, ge=1)
     """Requests that may wait in the queue, over all gateways; more are refused with 503."""
 
-    max_queue_bytes: int = Field(default=1 << 30, ge=1 << 20)
+    queue_max_bytes: int = Field(default=1 << 30, ge=1 << 20)
     """Bytes that may wait in the queue."""
 
-    num_replicas: int = Field(default=1, ge=1, le=5)
+    queue_num_replicas: int = Field(default=1, ge=1, le=5)
     """Copies of queue and sessions in the broker; 3 on a 3-node cluster."""
 
     session_ttl_s: float = Field(default=86_400.0, ge=1)
