@@ -243,7 +243,6 @@ class AttemptRunner:
             return
         if job.feeding is not None:
             job.feeding.cancel()
-        job.spans.end(FinishReason.CANCELLED, time.time_ns())
         self._forget(job)
 
     def _forget(self, job: Job) -> None:
@@ -251,6 +250,7 @@ class AttemptRunner:
             job.deadline.cancel()
         self._streams.release(job.stream, job.attempt.handle)
         self._table.remove(job)
+        job.spans.close()
         if not len(self._table):
             self._idle.set()
         self._load_signal.changed()

@@ -42,10 +42,14 @@ class RequestSpans:
         self._num_steps = 0
         self._num_preemptions = 0
         self._cached_tokens = 0
-        self._ended = False
+        self._finish_reason: FinishReason | None = None
+        self._finished_ns = 0
+        self._placed_ns = 0
+        self._closed = False
 
     def placed(self, outcome: SubmissionOutcome) -> None:
         """The attach is over."""
+        self._placed_ns = time.time_ns()
         self.request.set_attribute(names.OUTCOME, outcome.value)
 
     def submitted(self) -> None:
@@ -75,13 +79,32 @@ class RequestSpans:
                     names.SPAN_ENGINE_DECODE, self.context, start_time=ended_ns
                 )
         if output.finish_reason is not None:
-            self.end(output.finish_reason, ended_ns)
+            self._finish(output.finish_reason, ended_ns)
 
-    def end(self, reason: FinishReason, ended_ns: int) -> None:
-        """Ends whatever is open. Twice is safe."""
-        if self._ended:
+    def close(self) -> None:
+        """Nothing more will come: neither from the engine nor from the owner. Twice is safe."""
+        if self._closed:
             return
-        self._ended = True
+        self._closed = True
+        if self._finish_reason is None:
+            self._finish(FinishReason.CANCELLED, time.time_ns())
+        assert self._finish_reason is not None
+        self.request.set_attributes(
+            {
+                names.GEN_AI_USAGE_OUTPUT_TOKENS: self._num_output_tokens,
+                names.GEN_AI_USAGE_CACHED_TOKENS: self._cached_tokens,
+                names.GEN_AI_RESPONSE_FINISH_REASONS: (self._finish_reason.value,),
+            }
+        )
+        if self._finish_reason is FinishReason.ERROR:
+            self.request.set_attribute(names.ERROR_TYPE, self._finish_reason.value)
+            self.request.set_status(Status(StatusCode.ERROR))
+        # A short answer may be computed before its owner has answered.
+        self.request.end(max(self._finished_ns, self._placed_ns))
+
+    def _finish(self, reason: FinishReason, ended_ns: int) -> None:
+        self._finish_reason = reason
+        self._finished_ns = ended_ns
         if self._prefill is not None:
             self._end_prefill(ended_ns)
         if self._decode is not None:
@@ -93,17 +116,6 @@ class RequestSpans:
                 }
             )
             self._decode.end(ended_ns)
-        self.request.set_attributes(
-            {
-                names.GEN_AI_USAGE_OUTPUT_TOKENS: self._num_output_tokens,
-                names.GEN_AI_USAGE_CACHED_TOKENS: self._cached_tokens,
-                names.GEN_AI_RESPONSE_FINISH_REASONS: (reason.value,),
-            }
-        )
-        if reason is FinishReason.ERROR:
-            self.request.set_attribute(names.ERROR_TYPE, reason.value)
-            self.request.set_status(Status(StatusCode.ERROR))
-        self.request.end(ended_ns)
 
     def _end_prefill(self, ended_ns: int) -> None:
         assert self._prefill is not None
