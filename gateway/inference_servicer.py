@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from typing import Any
 
 import grpc
+from opentelemetry import trace
 from tokenmill.v1.inference_pb2_grpc import InferenceServiceServicer
 
 from gateway.ask import Ask, ChatPrompt, Prompt, TextPrompt, TokenPrompt
 from gateway.catalog import Catalog
 from gateway.deadline import deadline_unix_ms
 from gateway.intake import Intake
+from gateway.request_ids import request_ids
 from services.core.errors import InvalidRequest
-from services.core.request import is_request_id, new_request_id
+from services.runtime import names
 from services.runtime.logs import bind_request
 from services.runtime.telemetry import inject_headers
 from services.wire.inference import (
@@ -73,13 +75,14 @@ class InferenceServicer(InferenceServiceServicer):
         context: grpc.aio.ServicerContext,
         session_id: str = "",
     ) -> Ask:
-        request_id = _request_id(context, self._intake.is_live)
-        bind_request(request_id)
-        headers = {REQUEST_ID_KEY: request_id}
+        ids = request_ids(_asked_id(context))
+        bind_request(ids.own)
+        trace.get_current_span().set_attribute(names.REQUEST_ID, ids.shown)
+        headers = {REQUEST_ID_KEY: ids.shown}
         inject_headers(headers)
         await context.send_initial_metadata(tuple(headers.items()))
         return Ask(
-            request_id=request_id,
+            request_id=ids.own,
             prompt=prompt,
             deadline_unix_ms=deadline_unix_ms(context.time_remaining(), limit_s=self._timeout_s),
             model=call.model,
@@ -117,10 +120,8 @@ def _prompt_of(call: GenerateCall) -> Prompt:
     return TextPrompt(call.prompt)
 
 
-def _request_id(context: grpc.aio.ServicerContext, is_live: Callable[[str], bool]) -> str:
+def _asked_id(context: grpc.aio.ServicerContext) -> str:
     for key, value in context.invocation_metadata() or ():
         if key == REQUEST_ID_KEY and isinstance(value, str):
-            if is_request_id(value) and not is_live(value):
-                return value
-            break
-    return new_request_id()
+            return value
+    return ""

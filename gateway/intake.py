@@ -64,10 +64,6 @@ class Intake:
         self._default_max_tokens = default_max_tokens
         self._drain_rate = DrainRate()
 
-    def is_live(self, request_id: str) -> bool:
-        """Whether a request of this id is owned here now."""
-        return request_id in self._live
-
     @asynccontextmanager
     async def answer(self, ask: Ask) -> AsyncIterator[Answer]:
         """Takes a request and gives its answer; leaving the block stops what still runs.

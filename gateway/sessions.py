@@ -79,7 +79,7 @@ class Sessions:
         encode_session(close_turn(before, prompt.messages, ""), max_bytes=self._max_bytes)
         value = encode_session(opened, max_bytes=2 * self._max_bytes)
         revision = await self._store.write(key, value, revision=revision)
-        return Turn(self, key, replace(before, turn=None), revision, prompt)
+        return Turn(self, key, StoredSession(before.messages), revision, prompt)
 
     async def write(self, key: str, session: StoredSession, *, revision: int) -> None:
         """Writes a session back.

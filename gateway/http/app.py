@@ -58,7 +58,7 @@ def build_app(
         return path if path in known else "unknown"
 
     router = Router(routes, redirect_slashes=False)
-    return Door(router, route_of=route_of, is_live=intake.is_live)
+    return Door(router, route_of=route_of)
 
 
 class _Endpoint:

@@ -14,8 +14,8 @@ from gateway.http.answering import REQUEST_ID_SCOPE
 from gateway.http.errors import error_body, error_headers, error_status
 from gateway.http.sse import send_reply
 from gateway.metrics import HTTP_DURATION
+from gateway.request_ids import request_ids
 from services.core.errors import RequestCancelled, TokenmillError
-from services.core.request import is_request_id, new_request_id
 from services.runtime import names
 from services.runtime.logs import bind_request, get_logger
 from services.runtime.telemetry import context_from_headers, inject_headers, tracer
@@ -33,25 +33,21 @@ class Door:
     Args:
         app: the router; may raise anything.
         route_of: path to route template; names spans, so it must have few values.
-        is_live: whether a request id is taken.
     """
 
-    def __init__(
-        self, app: ASGIApp, *, route_of: Callable[[str], str], is_live: Callable[[str], bool]
-    ) -> None:
+    def __init__(self, app: ASGIApp, *, route_of: Callable[[str], str]) -> None:
         self._app = app
         self._route_of = route_of
-        self._is_live = is_live
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serves one request."""
         if scope["type"] != "http":
             # Lifespan is switched off and no route is a websocket.
             return
-        visit = _Visit(scope, self._route_of(scope["path"]), self._is_live, send)
+        visit = _Visit(scope, self._route_of(scope["path"]), send)
         scope["app"] = self
-        scope[REQUEST_ID_SCOPE] = visit.request_id
-        bind_request(visit.request_id)
+        scope[REQUEST_ID_SCOPE] = visit.ids.own
+        bind_request(visit.ids.own)
         try:
             with trace.use_span(visit.span, record_exception=False, set_status_on_exception=False):
                 await self._app(scope, receive, visit.send)
@@ -67,9 +63,7 @@ class Door:
 class _Visit:
     """One HTTP request on its way."""
 
-    def __init__(
-        self, scope: Scope, route: str, is_live: Callable[[str], bool], send: Send
-    ) -> None:
+    def __init__(self, scope: Scope, route: str, send: Send) -> None:
         self._started_s = time.perf_counter()
         self._send = send
         self._method: str = scope["method"]
@@ -79,9 +73,7 @@ class _Visit:
         headers = {
             key.decode("latin-1"): value.decode("latin-1") for key, value in scope["headers"]
         }
-        asked = headers.get(REQUEST_ID_HEADER.decode(), "")
-        usable = is_request_id(asked) and not is_live(asked)
-        self.request_id = asked if usable else new_request_id()
+        self.ids = request_ids(headers.get(REQUEST_ID_HEADER.decode(), ""))
         if route in _UNTRACED:
             self.span = trace.INVALID_SPAN
         else:
@@ -93,12 +85,12 @@ class _Visit:
                     names.HTTP_REQUEST_METHOD: self._method,
                     names.HTTP_ROUTE: route,
                     names.URL_PATH: scope["path"][:256],
-                    names.REQUEST_ID: self.request_id,
+                    names.REQUEST_ID: self.ids.shown,
                 },
             )
         traced: dict[str, str] = {}
         inject_headers(traced, trace.set_span_in_context(self.span))
-        self._extra = [(REQUEST_ID_HEADER, self.request_id.encode())]
+        self._extra = [(REQUEST_ID_HEADER, self.ids.shown.encode())]
         self._extra.extend((key.encode(), value.encode()) for key, value in traced.items())
 
     async def send(self, message: Message) -> None:
