@@ -170,12 +170,12 @@ class Intake:
                 case TokenPrompt(token_ids):
                     pass
                 case TextPrompt(text):
-                    _check_not_empty(text, prompt.field)
+                    _check_not_empty(text, prompt.field, "character")
                     token_ids = await self._tokenizer.tokenize_text(
                         text, model=model.name, timeout_s=left_s
                     )
                 case ChatPrompt(messages):
-                    _check_not_empty(messages, prompt.field)
+                    _check_not_empty(messages, prompt.field, "message")
                     token_ids = await self._tokenizer.tokenize_conversation(
                         messages, model=model.name, timeout_s=left_s
                     )
@@ -218,15 +218,15 @@ def _too_late() -> DeadlineExceeded:
     return DeadlineExceeded("the request's deadline passed before its answer was whole")
 
 
-def _check_not_empty(content: Sequence[object], field: str) -> None:
+def _check_not_empty(content: Sequence[object], field: str, unit: str) -> None:
     if not content:
         raise InvalidRequest(
-            f"{field} is empty; at least one is needed", field=field, reason="EMPTY_PROMPT"
+            f"{field} is empty; at least one {unit} is needed", field=field, reason="EMPTY_PROMPT"
         )
 
 
 def _check_token_ids(token_ids: Sequence[int], field: str, vocab_size: int) -> None:
-    _check_not_empty(token_ids, field)
+    _check_not_empty(token_ids, field, "token")
     if min(token_ids) < 0 or max(token_ids) >= vocab_size:
         raise InvalidRequest(
             f"{field} holds a token id out of range; allowed: 0 to {vocab_size - 1}", field=field

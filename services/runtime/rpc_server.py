@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import grpc
+from google.protobuf.message import DecodeError
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 from grpc_status import rpc_status
@@ -15,7 +16,7 @@ from opentelemetry import context as otel_context
 from opentelemetry import trace
 from opentelemetry.trace import SpanKind, StatusCode
 
-from services.core.errors import TokenmillError
+from services.core.errors import InvalidRequest, TokenmillError
 from services.runtime import names
 from services.runtime.logs import get_logger
 from services.runtime.metrics import RPC_SERVER_DURATION
@@ -125,6 +126,7 @@ class _CallInterceptor(grpc.aio.ServerInterceptor):
             async def stream(request: Any, context: grpc.aio.ServicerContext) -> AsyncIterator[Any]:
                 call = _Call(method, headers, traced=traced)
                 try:
+                    _check_decoded(request)
                     async for response in behavior(request, context):
                         yield response
                 except BaseException as exc:
@@ -138,13 +140,14 @@ class _CallInterceptor(grpc.aio.ServerInterceptor):
                 if handler.request_streaming
                 else grpc.unary_stream_rpc_method_handler
             )
-            return wrap(stream, handler.request_deserializer, handler.response_serializer)
+            return wrap(stream, _deserializer(handler), handler.response_serializer)
 
         behavior = handler.stream_unary or handler.unary_unary
 
         async def unary(request: Any, context: grpc.aio.ServicerContext) -> Any:
             call = _Call(method, headers, traced=traced)
             try:
+                _check_decoded(request)
                 return await behavior(request, context)
             except BaseException as exc:
                 await call.fail(exc, context)
@@ -157,7 +160,34 @@ class _CallInterceptor(grpc.aio.ServerInterceptor):
             if handler.request_streaming
             else grpc.unary_unary_rpc_method_handler
         )
-        return wrap(unary, handler.request_deserializer, handler.response_serializer)
+        return wrap(unary, _deserializer(handler), handler.response_serializer)
+
+
+class _Malformed:
+    """Stands for bytes that are no message; grpc would call them an error of ours, UNKNOWN."""
+
+    def __init__(self, reason: str) -> None:
+        self.reason = reason
+
+
+def _deserializer(handler: Any) -> Callable[[bytes], Any]:
+    deserialize: Callable[[bytes], Any] = handler.request_deserializer
+    if handler.request_streaming:
+        # There the servicer sees the error when it reads; such streams come from our own kind.
+        return deserialize
+
+    def tolerant(payload: bytes) -> Any:
+        try:
+            return deserialize(payload)
+        except DecodeError as exc:
+            return _Malformed(str(exc))
+
+    return tolerant
+
+
+def _check_decoded(request: Any) -> None:
+    if isinstance(request, _Malformed):
+        raise InvalidRequest(f"the message is malformed: {request.reason}", reason="MALFORMED")
 
 
 class _Call:
