@@ -160,7 +160,7 @@ def trace(
     if as_json:
         _print_json(trace_as_json(found.tree.trace_id, found.spans, found.linked))
     else:
-        out.print(render_tree(found.tree), soft_wrap=True)
+        out.print(render_tree(found.tree))
 
 
 @bench.command()

@@ -2,16 +2,28 @@
 
 from __future__ import annotations
 
+import sys
+from typing import TextIO
+
 from rich.console import Console
 from rich.text import Text
 
 from services.cli.chat_client import Answer
 from services.cli.cluster.events import ClusterEvent, EventKind, Report
 
-out = Console(highlight=False)
+_PIPE_WIDTH = 240
+
+
+def open_console(stream: TextIO) -> Console:
+    """A console as wide as its terminal; into a file or pipe lines are not cut at 80."""
+    width = None if stream.isatty() else _PIPE_WIDTH
+    return Console(file=stream, highlight=False, width=width)
+
+
+out = open_console(sys.stdout)
 """Results: what a program may read."""
 
-err = Console(stderr=True, highlight=False)
+err = open_console(sys.stderr)
 """All that is said about the work."""
 
 _STYLES = {

@@ -155,5 +155,5 @@ def _show_one_answer(state: ClusterState) -> None:
     out.print(answer_line(answer))
     if state.traces_file is not None:
         found = find_trace(Path(state.traces_file), answer.request_id)
-        out.print(render_tree(found.tree), soft_wrap=True)
+        out.print(render_tree(found.tree))
     out.print()

@@ -19,7 +19,7 @@ from services.cli.cluster.state import ProcessState
 from services.cli.failure import CommandFailed
 
 _LAUNCHER = Path(__file__).with_name("launch.py")
-_POLL_S = 0.05
+_POLL_S = 0.1
 _EXIT_BAD_SETTINGS = 2
 _MAX_DEATHS_BEFORE_READY = 3
 _LOG_TAIL_BYTES = 2_000

@@ -34,8 +34,8 @@ class Role(enum.StrEnum):
 
 
 START_ORDER: tuple[frozenset[Role], ...] = (
-    frozenset({Role.NATS, Role.TRACES}),
-    frozenset({Role.TOKENIZER, Role.CACHE, Role.SCHEDULER, Role.WORKER, Role.GATEWAY}),
+    frozenset({Role.NATS}),
+    frozenset(Role) - {Role.NATS},
 )
 """The second wave starts together: each waits for the others by itself."""
 

@@ -31,7 +31,9 @@ _KEY_ATTRIBUTES = {
     names.NUM_PREEMPTIONS: "preemptions",
     names.OUTCOME: "outcome",
 }
+# Every one of ours has it, and lines are short of room.
 _SERVICE_PREFIX = "tokenmill-"
+_PACKAGE_PREFIX = "tokenmill.v1."
 _NS_PER_MS = 1e6
 
 
@@ -76,10 +78,12 @@ def _add(parent: Tree, node: SpanNode, start_ns: int) -> None:
 
 def _line(span: StoredSpan, start_ns: int) -> Text:
     line = Text.assemble(
-        (span.name, "bold red" if span.is_error else "bold"),
+        (span.name.removeprefix(_PACKAGE_PREFIX), "bold red" if span.is_error else "bold"),
         (f"  {_short(span.service)}", "green"),
         (f"  +{_ms(span.start_ns - start_ns)}", "dim"),
         (f"  {_ms(span.duration_ns)}", "cyan"),
+        no_wrap=True,
+        overflow="ellipsis",
     )
     facts = [
         f"{short}={_value(span.attributes[name])}"
