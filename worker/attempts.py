@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Generic, Protocol, TypeVar
 
 from services.core.delivery import RequestDelta
 from services.core.request import QueuedRequest
 from worker.engine.port import SequenceOutput
+from worker.outbox import merge_deltas
 
 
 class AttemptPhase(enum.Enum):
@@ -34,7 +35,7 @@ class Attempt:
         self.seq_id = f"{request.request_id}#{handle}"
         self.phase = AttemptPhase.ATTACHING
         self.is_in_engine = False
-        self._held: list[SequenceOutput] = []
+        self._held: list[RequestDelta] = []
 
     @property
     def key(self) -> tuple[str, int]:
@@ -43,10 +44,19 @@ class Attempt:
 
     def take(self, output: SequenceOutput) -> RequestDelta | None:
         """What the owner gets of an output now; None while it is held back, or if nobody waits."""
+        if self.phase is AttemptPhase.STOPPED:
+            return None
+        delta = RequestDelta(
+            handle=self.handle,
+            first_position=output.first_position,
+            token_ids=output.token_ids,
+            finish_reason=output.finish_reason,
+            error_message=output.error_message,
+            cached_tokens=output.cached_tokens,
+        )
         if self.phase is AttemptPhase.DELIVERING:
-            return _merge(self.handle, (output,))
-        if self.phase is AttemptPhase.ATTACHING:
-            self._held.append(output)
+            return delta
+        self._held.append(delta)
         return None
 
     def deliver(self) -> RequestDelta | None:
@@ -54,7 +64,7 @@ class Attempt:
         assert self.phase is AttemptPhase.ATTACHING, "attached twice"
         self.phase = AttemptPhase.DELIVERING
         held, self._held = self._held, []
-        return _merge(self.handle, held) if held else None
+        return merge_deltas(held) if held else None
 
     def stop(self) -> None:
         """Nobody waits. Twice is safe."""
@@ -118,15 +128,3 @@ class AttemptTable(Generic[T]):
     def _unname(self, entry: T) -> None:
         if self._live_by_key.get(entry.attempt.key) is entry:
             del self._live_by_key[entry.attempt.key]
-
-
-def _merge(handle: int, outputs: Sequence[SequenceOutput]) -> RequestDelta:
-    first, last = outputs[0], outputs[-1]
-    return RequestDelta(
-        handle=handle,
-        first_position=first.first_position,
-        token_ids=[token_id for output in outputs for token_id in output.token_ids],
-        finish_reason=last.finish_reason,
-        error_message=last.error_message,
-        cached_tokens=first.cached_tokens,
-    )

@@ -15,14 +15,13 @@ from services.core.delivery import (
     Cancel,
     Gone,
     RequestDelta,
-    StepFrame,
     WorkerHello,
-    WorkerMessage,
 )
 from services.core.errors import DeadlineExceeded, DependencyLost, InvalidRequest
 from services.runtime.logs import get_logger
 from services.runtime.rpc_client import open_channel
 from services.wire.delivery import gateway_message_from_pb, worker_message_to_pb
+from worker.outbox import Outbox
 
 log = get_logger(__name__)
 
@@ -50,16 +49,16 @@ class GatewayStream:
     """
 
     def __init__(
-        self, address: str, *, worker_id: str, max_queued: int, listener: StreamListener
+        self, address: str, *, worker_id: str, max_queued_tokens: int, listener: StreamListener
     ) -> None:
         self.address = address
         self.handles: set[int] = set()
         self.idle_since = asyncio.get_running_loop().time()
         self._listener = listener
-        self._last_step_idx = 0
-        # Hello goes before everything that is bounded.
-        self._outgoing: asyncio.Queue[WorkerMessage | None] = asyncio.Queue(max_queued + 1)
-        self._outgoing.put_nowait(WorkerHello(worker_id))
+        self._outbox = Outbox(max_tokens=max_queued_tokens)
+        self._outbox.add(WorkerHello(worker_id))
+        self._has_outgoing = asyncio.Event()
+        self._is_closing = False
         self._replies: dict[int, asyncio.Future[Attached | Gone]] = {}
         self._lost: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         self._task = asyncio.create_task(self._run(), name=f"deliver {address}")
@@ -82,7 +81,8 @@ class GatewayStream:
         reply: asyncio.Future[Attached | Gone] = asyncio.get_running_loop().create_future()
         self._replies[attach.handle] = reply
         try:
-            self._send(attach)
+            self._outbox.add(attach)
+            self._has_outgoing.set()
             async with asyncio.timeout(timeout_s):
                 return await reply
         except TimeoutError as exc:
@@ -93,14 +93,18 @@ class GatewayStream:
             del self._replies[attach.handle]
 
     def send(self, deltas: Sequence[RequestDelta], *, step_idx: int = 0) -> None:
-        """Queues a frame. A gateway that is too far behind loses the stream.
+        """Queues news. A gateway that is too far behind loses the stream.
 
         Args:
-            deltas: at most one per attempt.
-            step_idx: the step that they come from; 0 for what was held back over several.
+            deltas: at most one per attempt; while the gateway is behind they are merged.
+            step_idx: see Outbox.add_deltas.
         """
-        self._last_step_idx = max(self._last_step_idx, step_idx)
-        self._send(StepFrame(self._last_step_idx, deltas))
+        if self.is_lost:
+            return
+        self._outbox.add_deltas(deltas, step_idx=step_idx)
+        self._has_outgoing.set()
+        if self._outbox.is_over:
+            self.lose("the gateway does not read; too many tokens wait for it")
 
     def lose(self, why: str) -> None:
         """Gives the stream up at once; its attempts go to the listener. Twice is safe."""
@@ -121,21 +125,14 @@ class GatewayStream:
         """Sends what is queued, says goodbye and ends. Twice is safe."""
         if not self.is_lost:
             try:
+                self._is_closing = True
+                self._has_outgoing.set()
                 async with asyncio.timeout(flush_timeout_s):
-                    await self._outgoing.put(None)
                     await asyncio.shield(self._lost)
             except TimeoutError:
                 pass  # A gateway that does not read must not keep us.
         self.lose(_CLOSED_HERE)
         await asyncio.wait([self._task])
-
-    def _send(self, message: WorkerMessage) -> None:
-        if self.is_lost:
-            return
-        try:
-            self._outgoing.put_nowait(message)
-        except asyncio.QueueFull:
-            self.lose(f"the gateway does not read: {self._outgoing.maxsize} messages wait")
 
     async def _run(self) -> None:
         pumps: list[asyncio.Task[None]] = []
@@ -160,8 +157,11 @@ class GatewayStream:
 
     async def _write(self, call: Any) -> None:
         try:
-            while (message := await self._outgoing.get()) is not None:
-                await call.write(worker_message_to_pb(message))
+            while not (self._is_closing and self._outbox.is_empty):
+                await self._has_outgoing.wait()
+                self._has_outgoing.clear()
+                for message in self._outbox.take():
+                    await call.write(worker_message_to_pb(message))
             await call.done_writing()
         except (grpc.RpcError, asyncio.InvalidStateError) as exc:
             # The reader knows the status; this is for a stream that ends while it is written to.
@@ -171,7 +171,7 @@ class GatewayStream:
         try:
             while (message := await call.read()) is not _END:
                 self._hear(gateway_message_from_pb(message))
-            is_goodbye = self._outgoing.empty() and not self.handles
+            is_goodbye = self._outbox.is_empty and not self.handles
             self.lose(_CLOSED_HERE if is_goodbye else "the gateway ended the stream")
         except (grpc.RpcError, asyncio.InvalidStateError) as exc:
             self.lose(await _why(call, exc))

@@ -15,9 +15,9 @@ _IDLE_FLUSH_TIMEOUT_S = 2.0
 class GatewayStreams:
     """Opens streams on demand and closes those that are idle."""
 
-    def __init__(self, *, worker_id: str, max_queued: int, idle_s: float) -> None:
+    def __init__(self, *, worker_id: str, max_queued_tokens: int, idle_s: float) -> None:
         self._worker_id = worker_id
-        self._max_queued = max_queued
+        self._max_queued_tokens = max_queued_tokens
         self._idle_s = idle_s
         self._by_address: dict[str, GatewayStream] = {}
 
@@ -26,7 +26,10 @@ class GatewayStreams:
         stream = self._by_address.get(address)
         if stream is None or stream.is_lost:
             stream = GatewayStream(
-                address, worker_id=self._worker_id, max_queued=self._max_queued, listener=listener
+                address,
+                worker_id=self._worker_id,
+                max_queued_tokens=self._max_queued_tokens,
+                listener=listener,
             )
             self._by_address[address] = stream
             log.info("delivery.opened", gateway=address)

@@ -99,7 +99,7 @@ async def _serve(
     load_signal = LoadSignal()
     streams = GatewayStreams(
         worker_id=settings.worker_id,
-        max_queued=settings.deliver_queue_frames,
+        max_queued_tokens=settings.deliver_queue_tokens,
         idle_s=settings.deliver_idle_s,
     )
     runner = AttemptRunner(

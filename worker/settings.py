@@ -66,8 +66,9 @@ class WorkerSettings(ProcessSettings):
     """How long the owner may take to answer an attach, seconds. An owner that does not answer is
     taken for lost with all its requests here: it queues them again."""
 
-    deliver_queue_frames: int = Field(default=1024, ge=1)
-    """Messages that may wait for one gateway to read; one further behind is taken for lost."""
+    deliver_queue_tokens: int = Field(default=65_536, ge=1)
+    """Tokens that may wait for one gateway to read; one further behind is taken for lost. Many
+    seconds of output, so that a gateway that pauses for a moment keeps its requests."""
 
     deliver_idle_s: float = Field(default=60.0, gt=0)
     """After so long without requests of a gateway the stream to it is closed, seconds."""

@@ -33,7 +33,7 @@ MODEL = "fake-model"
 @dataclass(frozen=True)
 class RigOptions:
     max_requests: int = 8
-    max_queued: int = 64
+    max_queued_tokens: int = 65_536
     attach_timeout_s: float = 5.0
     idle_s: float = 60.0
 
@@ -69,7 +69,7 @@ async def rig(
     table: AttemptTable[Job] = AttemptTable()
     load_signal = LoadSignal()
     streams = GatewayStreams(
-        worker_id="worker-1", max_queued=options.max_queued, idle_s=options.idle_s
+        worker_id="worker-1", max_queued_tokens=options.max_queued_tokens, idle_s=options.idle_s
     )
     runner = AttemptRunner(
         engine,

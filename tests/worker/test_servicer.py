@@ -58,6 +58,7 @@ async def test_all_requests_of_a_gateway_share_one_stream_and_one_frame_per_step
     async with FakeGateway() as gateway, rig(engine) as worker:
         await worker.submit(*(make_request(f"req-{i}", gateway.address) for i in range(4)))
         engine.step(7)
+        await until(lambda: len(gateway.frames) == 1)
         engine.step(8)
         await until(lambda: len(gateway.frames) == 2)
         assert [len(frame.deltas) for frame in gateway.frames] == [4, 4]
@@ -207,7 +208,7 @@ async def test_a_lost_stream_stops_its_sequences_and_the_next_attempt_opens_anot
 
 async def test_a_gateway_that_does_not_read_loses_its_stream() -> None:
     engine = FakeStepper()
-    options = RigOptions(max_queued=4)
+    options = RigOptions(max_queued_tokens=400_000)
     async with FakeGateway() as gateway, rig(engine, options) as worker:
         await worker.submit(make_request("req-1", gateway.address))
         await until(lambda: bool(engine.specs))
