@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
@@ -24,6 +25,7 @@ from services.wire.subjects import MESSAGE_ID_HEADER, REQUESTS_STREAM, REQUESTS_
 log = get_logger(__name__)
 
 PUBLISH_TIMEOUT_S = 5.0
+CLOSE_TIMEOUT_S = 5.0
 DUPLICATE_WINDOW_S = 120.0
 _QUEUE_FULL_CODES = {10047, 10077}  # "insufficient resources", "maximum messages exceeded"
 
@@ -163,7 +165,12 @@ async def connect_bus(url: str, *, name: str) -> AsyncIterator[Bus]:
     try:
         yield Bus(client)
     finally:
-        await client.close()
+        try:
+            async with asyncio.timeout(CLOSE_TIMEOUT_S):
+                await client.close()
+        except (nats.errors.Error, OSError, RuntimeError) as exc:
+            # nats-py still writes what is pending, to a socket that may be gone: uvloop raises.
+            log.warning("bus.close_failed", error=repr(exc))
 
 
 def mark_failed(span: Span, exc: BaseException) -> None:
