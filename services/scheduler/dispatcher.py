@@ -7,6 +7,8 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+from opentelemetry import trace
+
 from services.core.errors import (
     DeadlineExceeded,
     DependencyLost,
@@ -192,14 +194,15 @@ class Dispatcher:
 
     def _conclude(self, hold: Hold, result: SubmissionResult, batch: Batch) -> None:
         key = hold.entry.key
-        log.info(
-            "request.placed",
-            request_id=result.request_id,
-            worker_id=batch.worker_id,
-            batch_size=len(batch.requests),
-            outcome=result.outcome.value,
-            reason=result.reason,
-        )
+        with trace.use_span(hold.span):  # so that the line bears the request's trace
+            log.info(
+                "request.placed",
+                request_id=result.request_id,
+                worker_id=batch.worker_id,
+                batch_size=len(batch.requests),
+                outcome=result.outcome.value,
+                reason=result.reason,
+            )
         match result.outcome:
             case SubmissionOutcome.ACCEPTED | SubmissionOutcome.GONE:
                 self.holdings.settle(key, Settlement(Word.ACK, result.outcome.value))

@@ -101,3 +101,11 @@ async def test_the_process_waits_for_a_broker_that_is_not_there_and_stops_when_t
     await eventually(process.is_listening)
     assert not await process.is_serving()
     assert await process.stop() == 0
+
+
+async def test_the_process_stops_when_told_although_the_broker_is_away(
+    process: SchedulerProcess, nats_server: NatsServer
+):
+    await eventually(process.is_serving)
+    await asyncio.to_thread(nats_server.kill)
+    assert await process.stop() == 0

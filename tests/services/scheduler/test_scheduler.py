@@ -186,3 +186,19 @@ async def test_two_schedulers_submit_each_request_once(cluster: FakeCluster):
     await cluster.queue_empty()
     seen = [request_id for worker in workers for request_id in worker.request_ids]
     assert sorted(seen, key=int) == [str(idx) for idx in range(60)]
+
+
+async def test_the_least_urgent_lane_is_pulled_where_there_is_room_for_one(cluster: FakeCluster):
+    worker = await cluster.worker(max_requests=1)
+    await cluster.start_scheduler(num_look_ahead=0)
+    await cluster.enqueue(queued("a", request_class=RequestClass.BATCH))
+    assert await worker.wait_for_requests(1) == ["a"]
+
+
+async def test_a_request_that_was_pulled_too_often_is_given_up(cluster: FakeCluster):
+    worker = await cluster.worker()
+    worker.outcomes.extend([SubmissionOutcome.OWNER_UNREACHABLE] * 9)
+    await cluster.start_scheduler(owner_retry_s=0.01, max_deliveries=2)
+    await cluster.enqueue("a")
+    await cluster.queue_empty()
+    assert worker.request_ids == ["a", "a"]
