@@ -47,11 +47,15 @@ class NoFetcher:
 
 @dataclass(frozen=True, slots=True)
 class FetchTimeouts:
-    """How long a request may wait, seconds; see WorkerSettings."""
+    """How long a request may wait, seconds; see WorkerSettings.
+
+    Attributes:
+        per_block_s: added to both for each block.
+    """
 
     lookup_s: float
     get_s: float
-    get_per_block_s: float
+    per_block_s: float
 
 
 class CacheFetcher:
@@ -102,7 +106,7 @@ class CacheFetcher:
                 missing,
                 layout=layout.text(),
                 tenant=request.tenant,
-                timeout_s=self._timeouts.lookup_s,
+                timeout_s=self._timeouts.lookup_s + len(missing) * self._timeouts.per_block_s,
             )
             # More than fits would push out what was just brought.
             wanted = missing[: min(num_there, self._engine.load().num_free_blocks)]
@@ -124,7 +128,7 @@ class CacheFetcher:
         return num_used
 
     async def _receive(self, wanted: Sequence[BlockHash], received: list[BlockPayload]) -> None:
-        timeout_s = self._timeouts.get_s + len(wanted) * self._timeouts.get_per_block_s
+        timeout_s = self._timeouts.get_s + len(wanted) * self._timeouts.per_block_s
         blocks = self._client.get(wanted, layout=self._engine.layout.text(), timeout_s=timeout_s)
         async with aclosing(blocks):
             async for block in blocks:

@@ -157,21 +157,22 @@ async def _cache(
     channel = await process.stack.enter_async_context(open_channel(settings.cache_target))
     # Connected before the first request, whose deadline for the cache is short.
     channel.get_state(try_to_connect=True)
-    client, breaker = CacheClient(channel), CircuitBreaker()
+    client = CacheClient(channel)
     timeouts = FetchTimeouts(
         lookup_s=settings.cache_lookup_timeout_s,
         get_s=settings.cache_get_timeout_s,
-        get_per_block_s=settings.cache_get_timeout_per_block_s,
+        per_block_s=settings.cache_timeout_per_block_s,
     )
     offers = CacheOffers(
         client,
-        breaker,
+        # Apart from the fetches': a service that takes no more may still give.
+        CircuitBreaker(),
         max_bytes=settings.cache_offer_queue_bytes,
         lookup_timeout_s=settings.cache_put_timeout_s,
         put_timeout_s=settings.cache_put_timeout_s,
     )
     process.spawn(offers.run(), name="cache-offers")
-    return CacheFetcher(engine, client, breaker, timeouts), offers
+    return CacheFetcher(engine, client, CircuitBreaker(), timeouts), offers
 
 
 async def _enter_bus(process: Process[WorkerSettings]) -> Bus:

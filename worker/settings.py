@@ -92,8 +92,8 @@ class WorkerSettings(ProcessSettings):
     cache_get_timeout_s: float = Field(default=0.5, gt=0)
     """How long a request waits for blocks, seconds; beyond it a recompute is not much dearer."""
 
-    cache_get_timeout_per_block_s: float = Field(default=0.01, ge=0)
-    """Added to cache_get_timeout_s for each block, seconds: more blocks save more."""
+    cache_timeout_per_block_s: float = Field(default=0.01, ge=0)
+    """Added to both for each block that is missing here, seconds: more blocks save more."""
 
     cache_put_timeout_s: float = Field(default=10.0, gt=0)
     """How long an offer may take, seconds. Nobody waits for it."""

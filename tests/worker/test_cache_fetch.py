@@ -50,7 +50,7 @@ class Setting:
 async def setting() -> AsyncIterator[Setting]:
     engine, clock_s = FakeStepper(), [0.0]
     breaker = CircuitBreaker(clock=lambda: clock_s[0])
-    timeouts = FetchTimeouts(lookup_s=0.5, get_s=0.5, get_per_block_s=0.0)
+    timeouts = FetchTimeouts(lookup_s=0.5, get_s=0.5, per_block_s=0.0)
     # 13 tokens in blocks of 4: three full blocks.
     request = make_request("req-1", "", prompt_token_ids=tuple(range(13)))
     async with FakeCache() as cache, open_channel(cache.address) as channel:
@@ -159,7 +159,7 @@ async def test_after_three_failures_the_service_is_left_alone_for_a_while(
 
 async def test_a_dead_service_costs_nothing_but_the_recompute() -> None:
     engine, breaker = FakeStepper(), CircuitBreaker()
-    timeouts = FetchTimeouts(lookup_s=0.5, get_s=0.5, get_per_block_s=0.0)
+    timeouts = FetchTimeouts(lookup_s=0.5, get_s=0.5, per_block_s=0.0)
     async with open_channel("127.0.0.1:1") as channel:
         fetcher = CacheFetcher(engine, CacheClient(channel), breaker, timeouts)
         for _ in range(4):
