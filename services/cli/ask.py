@@ -9,7 +9,7 @@ from typing import Any
 from services.cli.chat_client import Question
 from services.cli.chat_client import ask as ask_gateway
 from services.cli.cluster.state import running_cluster
-from services.cli.terminal import answer_line, err, out
+from services.cli.terminal import answer_line, err, out, write_text
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,9 +37,9 @@ def ask(url: str, question: Question, *, quiet: bool) -> dict[str, Any]:
     if quiet:
         answer = ask_gateway(url, question)
     else:
-        answer = ask_gateway(url, question, lambda text: out.print(text, end="", markup=False))
+        answer = ask_gateway(url, question, write_text)
         out.print()
-        err.print(answer_line(answer))
+        err.print(answer_line(answer), soft_wrap=True)
     return {**asdict(answer), "tokens_per_s": answer.tokens_per_s}
 
 

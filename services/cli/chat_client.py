@@ -67,8 +67,13 @@ class Answer:
 
     @property
     def tokens_per_s(self) -> float:
-        """Decoding speed: tokens after the first, over the time they took."""
-        return (self.output_tokens - 1) / self.decode_s if self.decode_s > 0 else 0.0
+        """Decoding speed: tokens after the first, over the time they took.
+
+        Of an answer that came in one piece: all tokens over the whole time.
+        """
+        if self.decode_s > 0:
+            return (self.output_tokens - 1) / self.decode_s
+        return self.output_tokens / self.total_s
 
 
 def ask(url: str, question: Question, on_text: Callable[[str], None] = lambda _: None) -> Answer:

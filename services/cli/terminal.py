@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from typing import TextIO
 
@@ -34,12 +35,26 @@ _STYLES = {
 }
 
 
+def write_text(text: str) -> None:
+    """Writes a piece of an answer as it comes, unwrapped.
+
+    What a model says is not trusted with a terminal: control characters are left out there.
+    """
+    if sys.stdout.isatty():
+        text = "".join(char for char in text if char.isprintable() or char in "\n\t")
+    sys.stdout.write(text)
+    sys.stdout.flush()
+
+
 def console_report(console: Console = err) -> Report:
     """Says what happens to a cluster, one line each."""
 
     def report(event: ClusterEvent) -> None:
         line = event_line(event)
-        if line is not None:
+        if line is None:
+            return
+        # The terminal may be gone, and with it whom to tell; the drain must go on.
+        with contextlib.suppress(OSError):
             console.print(line)
 
     return report

@@ -17,7 +17,7 @@ from services.cli.cluster.build import prepare_model, traces_go_elsewhere
 from services.cli.cluster.options import DEFAULT_GRPC_PORT, DEFAULT_HTTP_PORT, ClusterOptions
 from services.cli.cluster.state import ClusterState, forget_state, read_state, running_cluster
 from services.cli.failure import CommandFailed
-from services.cli.terminal import answer_line, console_report, err, out
+from services.cli.terminal import answer_line, console_report, err, out, write_text
 
 DEMO_QUESTION = "What is the capital of France, and what is it known for?"
 DEMO_MAX_TOKENS = 80
@@ -148,11 +148,11 @@ def _show_one_answer(state: ClusterState) -> None:
     question = Question(
         DEMO_QUESTION, state.model_name, max_tokens=DEMO_MAX_TOKENS, temperature=0.0
     )
-    answer = ask(state.http_url, question, lambda text: out.print(text, end="", markup=False))
+    answer = ask(state.http_url, question, write_text)
     out.print()
     if not answer.text.strip():
         raise CommandFailed(f"the answer to {answer.request_id} has no text")
-    out.print(answer_line(answer))
+    out.print(answer_line(answer), soft_wrap=True)
     if state.traces_file is not None:
         found = find_trace(Path(state.traces_file), answer.request_id)
         out.print(render_tree(found.tree))
