@@ -61,8 +61,9 @@ def import_into_pool(pool: BlockPool, runner: StepRunner, payloads: Sequence[Blo
         taken.extend(block_ids)
         try:
             runner.import_block(block_ids[0], payload.data)
-        except ValueError as exc:
-            log.warning("blocks.import_refused", error=str(exc))
+        except Exception:
+            # A cache can only help: whatever is wrong with its block costs a recompute, not a step.
+            log.exception("blocks.import_failed", size_bytes=len(payload.data))
             break
         pool.remember(block_ids[0], payload.block_hash)
     # Held until all are in: otherwise a late one could take the place of an early one.

@@ -37,8 +37,10 @@ class KvPool:
             layout.head_dim,
         )
         dtype = TORCH_DTYPES[layout.dtype]
-        self.keys = torch.zeros(shape, dtype=dtype, device=device)
-        self.values = torch.zeros(shape, dtype=dtype, device=device)
+        # Ordinary tensors, also if made under inference mode: imports write to them outside of it.
+        with torch.inference_mode(False):
+            self.keys = torch.zeros(shape, dtype=dtype, device=device)
+            self.values = torch.zeros(shape, dtype=dtype, device=device)
 
     def write(
         self, layer_idx: int, slots: torch.Tensor, keys: torch.Tensor, values: torch.Tensor

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 
@@ -209,6 +210,21 @@ def test_full_blocks_travel_to_another_engine(start: Rig):
     assert other_listener.cached_tokens("b") == 64
     assert other.num_missing_blocks(hashes) == 0
     assert other_listener.blocks == []
+
+
+def test_a_refused_block_hurts_nobody(start: Rig):
+    engine, listener = start()
+    engine.submit(greedy("a", PROMPT, 2))
+    listener.wait_finished("a")
+    torn = [replace(block, data=b"short") for block in listener.blocks]
+    alien = [replace(block, layout="other") for block in listener.blocks]
+    other, other_listener = start()
+    other.import_blocks(torn)
+    other.import_blocks(alien)
+    other.submit(greedy("b", PROMPT, 2))
+    other_listener.wait_finished("b")
+    assert other_listener.cached_tokens("b") == 0
+    assert other_listener.token_ids("b") == listener.token_ids("a")
 
 
 def test_load_counts_what_is_not_taken_up_yet(start: Rig):
