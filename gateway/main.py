@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from typing import TypeVar
 
 from tokenmill.v1 import delivery_pb2_grpc, inference_pb2_grpc
 
-from gateway.catalog import Catalog
+from gateway.catalog import Catalog, Tokenizing
 from gateway.delivery_servicer import DeliveryServicer
-from gateway.dispatch import Dispatcher
+from gateway.dispatch import Dispatcher, RequestBus
 from gateway.http.app import build_app
 from gateway.http_server import HttpServer
 from gateway.inference_servicer import InferenceServicer
@@ -19,7 +20,7 @@ from gateway.live_requests import LiveRequests
 from gateway.metrics import watch_live_requests
 from gateway.readiness import Readiness
 from gateway.session_bucket import SessionBucket
-from gateway.sessions import Sessions
+from gateway.sessions import Sessions, SessionStore
 from gateway.settings import GatewaySettings
 from gateway.tokenizer_client import TokenizerClient
 from services.core.errors import Overloaded
@@ -39,37 +40,74 @@ STOP_GRACE_S = 1.0
 T = TypeVar("T")
 
 
-async def run(process: Process[GatewaySettings]) -> None:
-    """Connects, serves both doors until told to stop, and drains."""
-    settings = process.settings
-    connecting = process.stack.enter_async_context(
-        connect_bus(settings.nats_url, name=f"gateway-{settings.instance_id}")
-    )
-    bus = await _unless_stopped(process, connecting)
-    if bus is None:
-        return
+@dataclass(frozen=True, slots=True)
+class Gateway:
+    """The parts that start, stop and are watched."""
 
-    rpc = RpcServer()
-    channel = open_channel(settings.tokenizer_target)
-    process.stack.push_async_callback(channel.close)
-    tokenizer = TokenizerClient(channel, patience_s=settings.tokenizer_timeout_s)
+    settings: GatewaySettings
+    tokenizer: Tokenizing
+    catalog: Catalog
+    live_requests: LiveRequests
+    intake: Intake
+    readiness: Readiness
+    rpc: RpcServer
+    http: HttpServer
+
+    async def listen(self) -> tuple[int, int]:
+        """Opens both doors; returns HTTP and gRPC port.
+
+        Raises:
+            OSError: an address is taken.
+        """
+        settings = self.settings
+        http_port = self.http.bind(settings.host, settings.http_port)
+        grpc_port = await self.rpc.start(settings.host, settings.grpc_port)
+        self.intake.reply_to = settings.advertise_address or own_address(
+            settings.host, grpc_port, broker_url=settings.nats_url
+        )
+        log.info(
+            "gateway.listening",
+            http_port=http_port,
+            grpc_port=grpc_port,
+            advertise_address=self.intake.reply_to,
+        )
+        return http_port, grpc_port
+
+    async def drain(self) -> None:
+        """Takes nothing new and waits for what runs; what takes too long is told so."""
+        log.info("drain.started", num_requests=len(self.live_requests))
+        self.intake.is_draining = True
+        await self.rpc.set_ready(False)
+        if not await self.live_requests.wait_empty(timeout_s=self.settings.drain_timeout_s):
+            log.warning("drain.cut_off", num_requests=len(self.live_requests))
+            self.intake.fail_all(Overloaded("the gateway was shut down", retry_after_s=1.0))
+            await self.live_requests.wait_empty(timeout_s=STOP_GRACE_S)
+        self.http.stop()
+
+
+def build(
+    settings: GatewaySettings,
+    *,
+    bus: RequestBus,
+    is_bus_connected: Callable[[], bool],
+    store: SessionStore,
+    tokenizer: Tokenizing,
+    tasks: asyncio.TaskGroup,
+) -> Gateway:
+    """Puts the parts together; nothing runs yet."""
     catalog = Catalog()
     live_requests = LiveRequests(max_requests=settings.max_live_requests)
-    watch_live_requests(live_requests)
-    dispatcher = Dispatcher(bus, process.tasks)
-    bucket = SessionBucket(
-        bus, ttl_s=settings.session_ttl_s, num_replicas=settings.queue_num_replicas
-    )
-    sessions = Sessions(bucket, process.tasks, max_session_bytes=settings.max_session_bytes)
+    dispatcher = Dispatcher(bus, tasks)
     intake = Intake(
         catalog=catalog,
         tokenizer=tokenizer,
         live_requests=live_requests,
         dispatcher=dispatcher,
-        sessions=sessions,
+        sessions=Sessions(store, tasks, max_session_bytes=settings.max_session_bytes),
         default_max_tokens=settings.default_max_tokens,
     )
-    readiness = Readiness(catalog, intake, lambda: bus.is_connected)
+    readiness = Readiness(catalog, intake, is_bus_connected)
+    rpc = RpcServer()
     rpc.add(
         delivery_pb2_grpc.add_DeliveryServiceServicer_to_server,
         DeliveryServicer(
@@ -82,51 +120,48 @@ async def run(process: Process[GatewaySettings]) -> None:
         InferenceServicer(intake, catalog, request_timeout_s=settings.request_timeout_s),
         "tokenmill.v1.InferenceService",
     )
-    http = HttpServer(
-        build_app(
-            intake,
-            catalog,
-            readiness,
-            max_body_bytes=settings.max_body_bytes,
-            request_timeout_s=settings.request_timeout_s,
+    app = build_app(
+        intake,
+        catalog,
+        readiness,
+        max_body_bytes=settings.max_body_bytes,
+        request_timeout_s=settings.request_timeout_s,
+    )
+    http = HttpServer(app, drain_timeout_s=settings.drain_timeout_s)
+    return Gateway(settings, tokenizer, catalog, live_requests, intake, readiness, rpc, http)
+
+
+async def run(process: Process[GatewaySettings]) -> None:
+    """Connects, serves both doors until told to stop, and drains."""
+    settings = process.settings
+    connecting = process.stack.enter_async_context(
+        connect_bus(settings.nats_url, name=f"gateway-{settings.instance_id}")
+    )
+    bus = await _unless_stopped(process, connecting)
+    if bus is None:
+        return
+    channel = open_channel(settings.tokenizer_target)
+    process.stack.push_async_callback(channel.close)
+    gateway = build(
+        settings,
+        bus=bus,
+        is_bus_connected=lambda: bus.is_connected,
+        store=SessionBucket(
+            bus, ttl_s=settings.session_ttl_s, num_replicas=settings.queue_num_replicas
         ),
-        drain_timeout_s=settings.drain_timeout_s,
+        tokenizer=TokenizerClient(channel, patience_s=settings.tokenizer_timeout_s),
+        tasks=process.tasks,
     )
-
-    http_port = http.bind(settings.host, settings.http_port)
-    grpc_port = await rpc.start(settings.host, settings.grpc_port)
-    intake.reply_to = settings.advertise_address or own_address(
-        settings.host, grpc_port, broker_url=settings.nats_url
-    )
-    log.info(
-        "gateway.listening",
-        http_port=http_port,
-        grpc_port=grpc_port,
-        advertise_address=intake.reply_to,
-    )
-    serving = process.tasks.create_task(http.serve(), name="http")
-    process.spawn(_set_up_queue(bus, settings, readiness), name="queue set-up")
-    process.spawn(catalog.load_until_known(tokenizer), name="tokenizer load")
-    process.spawn(_follow_readiness(rpc, readiness), name="readiness")
-
+    watch_live_requests(gateway.live_requests)
+    await gateway.listen()
+    serving = process.tasks.create_task(gateway.http.serve(), name="http")
+    process.spawn(_set_up_queue(bus, settings, gateway.readiness), name="queue set-up")
+    process.spawn(gateway.catalog.load_until_known(gateway.tokenizer), name="tokenizer load")
+    process.spawn(_follow_readiness(gateway.rpc, gateway.readiness), name="readiness")
     await process.stop_requested.wait()
-    await _drain(settings, intake, live_requests, rpc)
-    http.stop()
+    await gateway.drain()
     await serving
-    await rpc.stop(STOP_GRACE_S)
-
-
-async def _drain(
-    settings: GatewaySettings, intake: Intake, live_requests: LiveRequests, rpc: RpcServer
-) -> None:
-    """Takes nothing new and waits for what runs; what takes too long is told so."""
-    log.info("drain.started", num_requests=len(live_requests))
-    intake.is_draining = True
-    await rpc.set_ready(False)
-    if not await live_requests.wait_empty(timeout_s=settings.drain_timeout_s):
-        log.warning("drain.cut_off", num_requests=len(live_requests))
-        intake.fail_all(Overloaded("the gateway was shut down", retry_after_s=1.0))
-        await live_requests.wait_empty(timeout_s=STOP_GRACE_S)
+    await gateway.rpc.stop(STOP_GRACE_S)
 
 
 async def _set_up_queue(bus: Bus, settings: GatewaySettings, readiness: Readiness) -> None:

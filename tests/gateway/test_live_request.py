@@ -1,0 +1,167 @@
+import asyncio
+
+import pytest
+
+from gateway.live_request import LiveRequest, Verdict
+from services.core.delivery import Attached, GatewayMessage, Gone, RequestDelta
+from services.core.errors import DeadlineExceeded, DependencyLost, TokenmillError
+from services.core.request import (
+    MAX_ATTEMPTS,
+    FinishReason,
+    QueuedRequest,
+    RequestClass,
+    TraceContext,
+)
+from services.core.sampling import SamplingParams
+
+
+class FakeLink:
+    worker_id = "w"
+
+    def send(self, message: GatewayMessage) -> None:
+        raise AssertionError("the state machine sends nothing by itself")
+
+
+LINK = FakeLink()
+
+
+def live_request(max_tokens: int = 8) -> LiveRequest:
+    request = QueuedRequest(
+        request_id="r",
+        attempt=1,
+        model="m",
+        prompt_token_ids=(1, 2),
+        sampling=SamplingParams(max_tokens=max_tokens, seed=0),
+        tenant="t",
+        session_id="",
+        deadline_unix_ms=0,
+        reply_to="",
+        request_class=RequestClass.INTERACTIVE,
+        accepted_unix_ms=0,
+    )
+    return LiveRequest(request, TraceContext())
+
+
+def delta(position: int, *token_ids: int, finish: FinishReason | None = None) -> RequestDelta:
+    return RequestDelta(1, position, token_ids, finish)
+
+
+def attached(live: LiveRequest, attempt: int = 1):
+    assert isinstance(live.attach(attempt, LINK, 1), Attached)
+    assert live.attachment is not None
+    return live.attachment
+
+
+def test_first_attempt_attaches_with_nothing_delivered():
+    assert live_request().attach(1, LINK, 7) == Attached(7, ())
+
+
+def test_a_second_worker_for_the_same_attempt_is_gone():
+    live = live_request()
+    attached(live)
+    assert isinstance(live.attach(1, LINK, 2), Gone)
+
+
+@pytest.mark.parametrize("attempt", [0, 2, 99])
+def test_an_attempt_that_is_not_the_live_one_is_gone(attempt: int):
+    assert isinstance(live_request().attach(attempt, LINK, 1), Gone)
+
+
+def test_an_ended_request_is_gone():
+    live = live_request()
+    live.fail(DeadlineExceeded("late"))
+    assert isinstance(live.attach(1, LINK, 1), Gone)
+
+
+async def test_tokens_in_order_reach_the_client_once():
+    live = live_request()
+    worker = attached(live)
+    assert live.accept(worker, delta(0, 5)) is Verdict.TAKEN
+    assert await live.next_token_ids() == (5,)
+    assert live.accept(worker, delta(1, 6, 7)) is Verdict.TAKEN
+    assert live.accept(worker, delta(3, 8, finish=FinishReason.STOP)) is Verdict.OVER
+    assert await live.next_token_ids() == (6, 7, 8)
+    assert await live.next_token_ids() == ()
+    assert live.finish_reason is FinishReason.STOP
+
+
+@pytest.mark.parametrize("position", [0, 1, 3])
+def test_a_gap_or_a_repeat_loses_the_attempt(position: int):
+    live = live_request()
+    worker = attached(live)
+    live.accept(worker, delta(0, 5, 6))
+    assert live.accept(worker, delta(position, 9)) is Verdict.LOST
+    assert live.token_ids == [5, 6]
+
+
+def test_more_than_max_tokens_loses_the_attempt():
+    live = live_request(max_tokens=2)
+    assert live.accept(attached(live), delta(0, 1, 2, 3)) is Verdict.LOST
+
+
+def test_a_lost_attempt_is_followed_by_one_that_goes_on_after_the_delivered_tokens():
+    live = live_request()
+    worker = attached(live)
+    live.accept(worker, delta(0, 5, 6))
+    following = live.lose(worker)
+    assert following is not None
+    assert following.attempt == 2
+    assert live.attach(2, LINK, 9) == Attached(9, (5, 6))
+
+
+def test_frames_of_a_lost_worker_are_ignored():
+    live = live_request()
+    first = attached(live)
+    live.accept(first, delta(0, 5))
+    live.lose(first)
+    second = attached(live, attempt=2)
+    assert live.accept(first, delta(1, 6)) is Verdict.IGNORED
+    assert live.lose(first) is None
+    assert live.accept(second, delta(1, 7)) is Verdict.TAKEN
+    assert live.token_ids == [5, 7]
+
+
+def test_only_the_word_of_the_end_was_lost():
+    live = live_request(max_tokens=2)
+    worker = attached(live)
+    live.accept(worker, delta(0, 1, 2))
+    assert live.lose(worker) is None
+    assert live.finish_reason is FinishReason.LENGTH
+
+
+def test_too_many_lost_workers_end_the_request():
+    live = live_request()
+    for attempt in range(1, MAX_ATTEMPTS + 1):
+        live.lose(attached(live, attempt))
+    assert isinstance(live.error, DependencyLost)
+
+
+def test_a_worker_that_cancels_by_itself_loses_the_attempt():
+    live = live_request()
+    verdict = live.accept(attached(live), delta(0, finish=FinishReason.CANCELLED))
+    assert verdict is Verdict.LOST
+
+
+def test_an_engine_error_ends_the_request_after_its_tokens():
+    live = live_request()
+    worker = attached(live)
+    failed = RequestDelta(1, 0, (3,), FinishReason.ERROR, "no more memory")
+    assert live.accept(worker, failed) is Verdict.OVER
+    assert live.token_ids == [3]
+    assert isinstance(live.error, TokenmillError)
+    assert live.error.message == "no more memory"
+
+
+def test_the_first_end_counts():
+    live = live_request()
+    live.finish(FinishReason.STOP)
+    live.fail(DeadlineExceeded("late"))
+    assert live.error is None
+
+
+async def test_waiting_client_wakes_when_the_request_fails():
+    live = live_request()
+    waiting = asyncio.ensure_future(live.next_token_ids())
+    await asyncio.sleep(0)
+    live.fail(DeadlineExceeded("late"))
+    assert await waiting == ()
