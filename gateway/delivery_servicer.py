@@ -14,7 +14,7 @@ from gateway.live_requests import LiveRequests
 from gateway.metrics import ATTEMPTS_LOST, WORKERS_CONNECTED
 from gateway.worker_stream import WorkerStream
 from services.core.delivery import Attach, Attached, Cancel, Gone, StepFrame, WorkerHello
-from services.core.errors import DeadlineExceeded, InvalidRequest
+from services.core.errors import DeadlineExceeded, InvalidRequest, Overloaded
 from services.runtime.logs import get_logger
 from services.wire.delivery import gateway_message_to_pb, worker_message_from_pb
 
@@ -38,27 +38,26 @@ class DeliveryServicer(DeliveryServiceServicer):
     ) -> AsyncIterator[Any]:
         """Lives as long as the worker's interest in this gateway."""
         worker_id = await self._hello(request_iterator)
-        handler = asyncio.current_task()
-        assert handler is not None
-        # A worker that does not read leaves this generator waiting in a write: end the call.
-        stream = WorkerStream(
-            worker_id, max_messages=self._max_messages, on_overflow=handler.cancel
-        )
+        stream = WorkerStream(worker_id, max_messages=self._max_messages)
         log.info("worker.connected", worker_id=worker_id)
         WORKERS_CONNECTED.inc()
         reader = asyncio.ensure_future(self._read(request_iterator, stream))
 
-        def end(_: object) -> None:
-            # By callback, not in a finally: a generator that is left in a write is not closed.
+        def lose(_: object) -> None:
             stream.close()
             reader.cancel()
-            WORKERS_CONNECTED.dec()
             self._lose_all(stream)
 
-        context.add_done_callback(end)
-        reader.add_done_callback(lambda _: stream.close())
+        # By callback, not in a finally: a worker that does not read leaves this generator waiting
+        # in a write. Its requests go elsewhere at once; it is told so when it reads again.
+        stream.on_close = lose
+        reader.add_done_callback(lose)
+        context.add_done_callback(lose)
+        context.add_done_callback(lambda _: WORKERS_CONNECTED.dec())
         while (message := await stream.next_message()) is not None:
             yield gateway_message_to_pb(message)
+        if stream.has_overflown:
+            raise Overloaded(f"worker {worker_id} does not read", reason="WORKER_DOES_NOT_READ")
         await reader
 
     async def _hello(self, requests: AsyncIterator[Any]) -> str:
@@ -117,7 +116,9 @@ class DeliveryServicer(DeliveryServiceServicer):
 
     def _lose_all(self, stream: WorkerStream) -> None:
         requests = stream.take_all()
-        log.info("worker.disconnected", worker_id=stream.worker_id, num_requests=len(requests))
+        if not stream.is_lost:
+            stream.is_lost = True
+            log.info("worker.disconnected", worker_id=stream.worker_id, num_requests=len(requests))
         for live, attachment in requests:
             self._lose(stream, live, attachment)
 

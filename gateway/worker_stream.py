@@ -16,15 +16,19 @@ class WorkerStream:
     Args:
         worker_id: from its hello.
         max_messages: that may wait.
-        on_overflow: called once, when one more would have had to wait.
+
+    Attributes:
+        on_close: called when one more message would have had to wait; the owner's to set.
+        has_overflown: that is why it was closed.
+        is_lost: the loss of its requests was dealt with; the owner's to set.
     """
 
-    def __init__(
-        self, worker_id: str, *, max_messages: int, on_overflow: Callable[[], object]
-    ) -> None:
+    def __init__(self, worker_id: str, *, max_messages: int) -> None:
         self.worker_id = worker_id
+        self.on_close: Callable[[object], None] | None = None
+        self.has_overflown = False
+        self.is_lost = False
         self._max_messages = max_messages
-        self._on_overflow = on_overflow
         self._outbox: deque[GatewayMessage] = deque()
         self._wake = asyncio.Event()
         self._is_closed = False
@@ -37,8 +41,10 @@ class WorkerStream:
         if self._is_closed:
             return
         if len(self._outbox) >= self._max_messages:
+            self.has_overflown = True
             self.close()
-            self._on_overflow()
+            if self.on_close is not None:
+                self.on_close(self)
             return
         self._outbox.append(message)
         self._wake.set()
@@ -53,6 +59,7 @@ class WorkerStream:
     def close(self) -> None:
         """Nothing more is sent. Twice is safe."""
         self._is_closed = True
+        self._outbox.clear()
         self._wake.set()
 
     def remember(self, live: LiveRequest, attachment: Attachment) -> None:

@@ -147,15 +147,21 @@ class TestSlowWorker:
     async def test_a_worker_that_does_not_read_is_dropped(self, served: Served, client):
         asked = ask(client)
         request = await served.cluster.queue.next_attempt()
-        async with fake_worker(served.grpc_target) as worker:
+        # Replies name the worker, so a long name fills the connection's window soon.
+        async with fake_worker(served.grpc_target, "w" * 8000) as worker:
             await worker.attach(request.request_id, 1)
 
             async def flood() -> None:
-                # Unread replies fill the connection's window, then the outbox.
                 for handle in range(2, 100_000):
-                    await worker.write(Attach(handle, "nobody-" + "x" * 100, 1))
+                    await worker.write(Attach(handle, request.request_id, 1))
+
+            async def read_to_the_end() -> None:
+                while await worker.read() is not None:
+                    pass
 
             flooding = asyncio.ensure_future(flood())
             assert (await served.cluster.queue.next_attempt()).attempt == 2
-            flooding.cancel()
+            with pytest.raises(grpc.aio.AioRpcError):
+                await read_to_the_end()
+            await asyncio.gather(flooding, return_exceptions=True)
         asked.cancel()
