@@ -153,6 +153,7 @@ class AttemptRunner:
     async def _attach(self, job: Job) -> None:
         request = job.attempt.request
         bind_request(request.request_id)
+        job.spans.make_current()
         outcome, reason = SubmissionOutcome.OWNER_UNREACHABLE, "the worker failed"
         try:
             reply = await self._ask_owner(job)
@@ -200,6 +201,7 @@ class AttemptRunner:
         attempt = job.attempt
         request = attempt.request
         bind_request(request.request_id)
+        job.spans.make_current()
         try:
             await self._fetcher.fetch(request, job.spans.context)
             delivered_token_ids = await job.delivered

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 from collections.abc import Sequence
 from typing import Any, Protocol
 
@@ -61,7 +62,10 @@ class GatewayStream:
         self._is_closing = False
         self._replies: dict[int, asyncio.Future[Attached | Gone]] = {}
         self._lost: asyncio.Future[str] = asyncio.get_running_loop().create_future()
-        self._task = asyncio.create_task(self._run(), name=f"deliver {address}")
+        # In a context of its own: its log lines belong to no request.
+        self._task = asyncio.create_task(
+            self._run(), name=f"deliver {address}", context=contextvars.Context()
+        )
 
     @property
     def is_lost(self) -> bool:

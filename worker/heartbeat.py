@@ -39,6 +39,17 @@ class WorkerIdentity:
     model: str
 
 
+def worker_state(
+    *, is_draining: bool, seconds_since_progress: float, stall_after_s: float
+) -> WorkerState:
+    """Health is progress: a worker whose steps do not end is not ready, however alive it looks."""
+    if is_draining:
+        return WorkerState.DRAINING
+    if seconds_since_progress > stall_after_s:
+        return WorkerState.STALLED
+    return WorkerState.READY
+
+
 class Heart:
     """Beats at an interval, and at once when the load changes.
 

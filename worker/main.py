@@ -27,7 +27,7 @@ from worker.engine.port import Engine
 from worker.engine_bridge import EngineBridge
 from worker.fake_engine_settings import fake_model_from
 from worker.gateway_streams import GatewayStreams
-from worker.heartbeat import Heart, WorkerIdentity
+from worker.heartbeat import Heart, WorkerIdentity, worker_state
 from worker.job import AdmissionRules, Job
 from worker.load_signal import LoadSignal
 from worker.servicer import WorkerServicer
@@ -115,11 +115,11 @@ async def _serve(
     router = StepRouter(table, offers, runner.finished, trace_steps=settings.trace_steps)
 
     def state() -> WorkerState:
-        if runner.is_draining:
-            return WorkerState.DRAINING
-        if engine.seconds_since_progress() > settings.stall_after_s:
-            return WorkerState.STALLED
-        return WorkerState.READY
+        return worker_state(
+            is_draining=runner.is_draining,
+            seconds_since_progress=engine.seconds_since_progress(),
+            stall_after_s=settings.stall_after_s,
+        )
 
     async def state_changed(state: WorkerState) -> None:
         await server.set_ready(state is WorkerState.READY)

@@ -6,7 +6,7 @@ import secrets
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, ValidationInfo, field_validator
 
 from services.runtime.settings import ProcessSettings
 from worker.engine.settings import EngineSettings
@@ -106,6 +106,14 @@ class WorkerSettings(ProcessSettings):
 
     fake_prefill_s_per_token: float = Field(default=0.0, ge=0)
     """Time that a prompt token adds to a step of the fake engine, seconds."""
+
+    @field_validator("max_batched_tokens")
+    @classmethod
+    def _every_sequence_may_decode(cls, value: int, info: ValidationInfo) -> int:
+        max_num_seqs = info.data.get("max_num_seqs", 1)
+        if value < max_num_seqs:
+            raise ValueError(f"must be at least max_num_seqs, {max_num_seqs}")
+        return value
 
     @property
     def max_requests(self) -> int:

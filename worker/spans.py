@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 
+from opentelemetry import context as otel_context
 from opentelemetry.context import Context
 from opentelemetry.trace import Link, Span, SpanKind, Status, StatusCode, set_span_in_context
 
@@ -46,6 +47,13 @@ class RequestSpans:
         self._finished_ns = 0
         self._placed_ns = 0
         self._closed = False
+
+    def make_current(self) -> None:
+        """For the rest of a task of this request: its log lines bear these ids.
+
+        Never detached: a task's context ends with it.
+        """
+        otel_context.attach(self.context)
 
     def placed(self, outcome: SubmissionOutcome) -> None:
         """The attach is over."""

@@ -18,7 +18,6 @@ class FakeStepper:
         self.cancelled: list[str] = []
         self.imported: list[BlockPayload] = []
         self.held_hashes: set[BlockHash] = set()
-        self.stalled_s = 0.0
         self._num_steps = 0
         self._positions: dict[str, int] = {}
         self._listener: EngineListener | None = None
@@ -56,7 +55,7 @@ class FakeStepper:
         self.imported += blocks
 
     def seconds_since_progress(self) -> float:
-        return self.stalled_s
+        return 0.0
 
     def stop(self) -> None:
         return

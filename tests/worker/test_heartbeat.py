@@ -15,7 +15,7 @@ from services.wire.queue import decode_heartbeat
 from services.wire.subjects import HEARTBEATS_WILDCARD
 from tests.support.nats import NatsServer
 from tests.worker.conditions import until
-from worker.heartbeat import Heart, WorkerIdentity
+from worker.heartbeat import Heart, WorkerIdentity, worker_state
 from worker.load_signal import LoadSignal
 
 LOAD = WorkerLoad(8, 1, 2, 30, 40, 32, 100)
@@ -98,3 +98,23 @@ async def test_a_broker_that_comes_back_hears_the_worker_again(
     nats_server.restart()
     num_before = len(listening.heard)
     await until(lambda: len(listening.heard) > num_before)
+
+
+@pytest.mark.parametrize(
+    ("is_draining", "seconds_since_progress", "expected"),
+    [
+        (False, 0.0, WorkerState.READY),
+        (False, 30.5, WorkerState.STALLED),
+        (True, 0.0, WorkerState.DRAINING),
+        (True, 30.5, WorkerState.DRAINING),
+    ],
+)
+def test_the_state_tells_of_progress_and_drain(
+    is_draining: bool, seconds_since_progress: float, expected: WorkerState
+) -> None:
+    state = worker_state(
+        is_draining=is_draining,
+        seconds_since_progress=seconds_since_progress,
+        stall_after_s=30.0,
+    )
+    assert state is expected
