@@ -17,7 +17,8 @@ from gateway.tokenizer_client import LoadedTokenizer
 from services.core.delivery import Attach, RequestDelta, StepFrame, WorkerHello
 from services.core.errors import Conflict, InvalidRequest
 from services.core.model import ModelDescription
-from services.core.request import ChatMessage, FinishReason, QueuedRequest
+from services.core.request import ChatMessage, FinishReason, QueuedRequest, TraceContext
+from services.runtime.telemetry import current_trace
 from services.wire.delivery import gateway_message_from_pb, worker_message_to_pb
 from services.wire.queue import decode_cancel, decode_queued_request
 from services.wire.subjects import CANCELS
@@ -79,6 +80,7 @@ class FakeQueue:
         self.attempts: asyncio.Queue[QueuedRequest] = asyncio.Queue()
         self.message_ids: list[str] = []
         self.subjects: list[str] = []
+        self.traces: list[TraceContext] = []
         self.cancelled: asyncio.Queue[str] = asyncio.Queue()
         self.error: Exception | None = None
 
@@ -92,6 +94,7 @@ class FakeQueue:
         if self.error is not None:
             raise self.error
         self.subjects.append(subject)
+        self.traces.append(current_trace())
         self.message_ids.append(message_id)
         self.attempts.put_nowait(decode_queued_request(payload))
 
