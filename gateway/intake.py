@@ -63,6 +63,9 @@ class Intake:
         self._sessions = sessions
         self._default_max_tokens = default_max_tokens
         self._drain_rate = DrainRate()
+        self._num_open = 0
+        self._is_idle = asyncio.Event()
+        self._is_idle.set()
 
     @asynccontextmanager
     async def answer(self, ask: Ask) -> AsyncIterator[Answer]:
@@ -78,6 +81,8 @@ class Intake:
         self._check_open()
         model = self._catalog.find(ask.model)
         record = AnswerRecord(ask, model=model.name)
+        self._num_open += 1
+        self._is_idle.clear()
         turn: Turn | None = None
         live: LiveRequest | None = None
         try:
@@ -111,6 +116,18 @@ class Intake:
             if turn is not None:
                 turn.leave()
             record.end()
+            self._num_open -= 1
+            if self._num_open == 0:
+                self._is_idle.set()
+
+    async def wait_idle(self, *, timeout_s: float) -> bool:
+        """Waits until no ask is open, those that are not queued yet included; False if too long."""
+        try:
+            async with asyncio.timeout(timeout_s):
+                await self._is_idle.wait()
+        except TimeoutError:
+            return False
+        return True
 
     def fail_all(self, error: TokenmillError) -> None:
         """Ends every live request, when the drain takes too long."""

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-
 from gateway.live_request import LiveRequest
 from services.core.errors import Conflict, Overloaded
 
@@ -14,8 +12,6 @@ class LiveRequests:
     def __init__(self, *, max_requests: int) -> None:
         self._max_requests = max_requests
         self._live: dict[str, LiveRequest] = {}
-        self._is_empty = asyncio.Event()
-        self._is_empty.set()
 
     def __len__(self) -> int:
         return len(self._live)
@@ -51,26 +47,14 @@ class LiveRequests:
         if request_id in self._live:
             raise Conflict(f"a request {request_id} is live; its id must not be used again")
         self._live[request_id] = live
-        self._is_empty.clear()
 
     def remove(self, request_id: str) -> None:
         """Gives ownership up. Twice is safe."""
         self._live.pop(request_id, None)
-        if not self._live:
-            self._is_empty.set()
 
     def get(self, request_id: str) -> LiveRequest | None:
         """The request, if it is live."""
         return self._live.get(request_id)
-
-    async def wait_empty(self, *, timeout_s: float) -> bool:
-        """Waits until nothing is live; False if that takes longer."""
-        try:
-            async with asyncio.timeout(timeout_s):
-                await self._is_empty.wait()
-        except TimeoutError:
-            return False
-        return True
 
     def all(self) -> list[LiveRequest]:
         """Every live request, oldest first."""

@@ -78,10 +78,10 @@ class Gateway:
         log.info("drain.started", num_requests=len(self.live_requests))
         self.intake.is_draining = True
         await self.rpc.set_ready(False)
-        if not await self.live_requests.wait_empty(timeout_s=self.settings.drain_timeout_s):
+        if not await self.intake.wait_idle(timeout_s=self.settings.drain_timeout_s):
             log.warning("drain.cut_off", num_requests=len(self.live_requests))
             self.intake.fail_all(Overloaded("the gateway was shut down", retry_after_s=1.0))
-            await self.live_requests.wait_empty(timeout_s=STOP_GRACE_S)
+            await self.intake.wait_idle(timeout_s=STOP_GRACE_S)
         self.http.stop()
 
 
