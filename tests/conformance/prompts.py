@@ -18,16 +18,17 @@ PROMPTS = (
     "A prime number is a whole number greater than one that",
     '{\n  "name": "Ada",\n  "age": 36,\n  "languages": [',
     "It rained for three days. On the fourth day the river rose above its banks, and the people of"
-    " the lower town carried what they could up the hill: bedding, clocks, hens in baskets, and an old"
-    " piano that nobody could play. From the church tower the bell",
+    " the lower town carried what they could up the hill: bedding, clocks, hens in baskets, and an"
+    " old piano that nobody could play. From the church tower the bell",
     "Explain in one sentence why the sky is blue.",
     "for (int i = 0; i < n; i++) {\n    for (int j = i + 1; j < n; j++) {\n        if (",
     "My favourite season is autumn because",
     "Photosynthesis is the process by which green plants turn light into chemical energy. It takes"
     " place in the chloroplasts, where chlorophyll absorbs light. The light reactions split water"
     " and release oxygen; the energy is stored in molecules that later drive the dark reactions, in"
-    " which carbon dioxide is bound and sugar is made. Because almost all food chains begin with it,"
-    " photosynthesis is one of the most important reactions on Earth. Without it, there would be",
+    " which carbon dioxide is bound and sugar is made. Because almost all food chains begin with"
+    " it, photosynthesis is one of the most important reactions on Earth. Without it, the air"
+    " would hold no oxygen, the soil no food, and the sea",
     "x^2 - 5x + 6 = 0. The solutions are x =",
     "The train to the north leaves at seven. If you miss it, the next one",
     "# Shopping list\n\n- milk\n- eggs\n-",

@@ -21,8 +21,9 @@ from worker.engine.torch_engine import TorchEngine
 
 pytestmark = [pytest.mark.model, pytest.mark.timeout(600)]
 
-NUM_NEW_TOKENS = 24
-SETTINGS = EngineSettings(dtype="fp32", num_blocks=256, max_num_seqs=16)
+NUM_NEW_TOKENS = 16
+# One thread: as fast as two where memory is the limit, and not slowed by a busy neighbour.
+SETTINGS = EngineSettings(dtype="fp32", num_blocks=256, max_num_seqs=16, num_threads=1)
 
 
 @dataclass
@@ -39,6 +40,7 @@ class Reference:
 
 @pytest.fixture(scope="module")
 def reference(model_dir: Path) -> Reference:
+    torch.set_num_threads(1)
     tokenizer: Any = AutoTokenizer.from_pretrained(model_dir)
     model: Any = AutoModelForCausalLM.from_pretrained(model_dir, dtype=torch.float32)
     prompts = [tokenizer(text)["input_ids"] for text in PROMPTS]
@@ -104,7 +106,7 @@ def test_a_prefix_hit(rig: Rig, reference: Reference):
     assert rig.listener.cached_tokens("warm") >= 64
 
 
-@pytest.mark.parametrize("num_delivered", [1, 13, 23])
+@pytest.mark.parametrize("num_delivered", [1, 9, 15])
 def test_resumption(rig: Rig, reference: Reference, num_delivered: int):
     indices = range(0, len(reference.prompts), 4)
     specs = [

@@ -133,6 +133,9 @@ class LoopEngine:
             commands = self._inbox.take(wait=not self._scheduler.has_work, on_idle=self._rest)
             if commands is None:
                 return
+            if self._waiting_since is None:
+                # A command can slip in between a put's look at the clock and our going to rest.
+                self._waiting_since = time.monotonic()
             started_ns = time.time_ns()
             outputs: list[SequenceOutput] = []
             plan = StepPlan()
