@@ -40,15 +40,12 @@ def edges_of(trace: dict[str, Any], model: str) -> set[tuple[str | None, str]]:
     names = {
         span["span_id"]: span["name"].replace(model, "{model}")
         for span in trace["spans"]
-        if span["trace_id"] == trace["trace_id"]
+        if span["name"] != "engine.step"
     }
     return {
-        (
-            names.get(span["parent_span_id"]) if span["parent_span_id"] else None,
-            names[span["span_id"]],
-        )
+        (names.get(span["parent_span_id"]), names[span["span_id"]])
         for span in trace["spans"]
-        if span["trace_id"] == trace["trace_id"]
+        if span["span_id"] in names
     }
 
 
