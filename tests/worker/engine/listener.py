@@ -10,7 +10,7 @@ from services.core.request import FinishReason
 from services.core.sampling import SamplingParams
 from worker.engine.port import SequenceOutput, SequenceSpec, StepReport
 
-TIMEOUT_S = 60
+TIMEOUT_S = 150
 
 
 class FakeListener:
