@@ -127,8 +127,10 @@ class Child:
                 stdout=log,
                 stderr=log,
                 env={**os.environ, **self.spec.environment},
-                # Ctrl-C in the terminal is for the supervisor, which stops children in order.
-                start_new_session=True,
+                # Ctrl-C in the terminal is for the supervisor, which stops children in order. A
+                # group and no session: Linux shares the CPU out by session first, and nice
+                # counts only among the processes of one (sched_autogroup).
+                process_group=0,
             )  # fmt: skip
         self._identity = identify(process.pid)
         self._on_change()

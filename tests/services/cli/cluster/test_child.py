@@ -107,10 +107,11 @@ async def test_hurry_kills_without_waiting_for_the_grace_time(tmp_path: Path):
     assert one.kinds()[-1] is EventKind.PROCESS_KILLED
 
 
-async def test_a_child_runs_at_its_own_priority_in_its_own_session(tmp_path: Path):
+async def test_a_child_runs_at_its_own_priority_in_its_own_group(tmp_path: Path):
     async with running("obedient", tmp_path, nice=5) as one:
         await one.child.wait_ready(WAIT_S)
         pid = one.child.state.pid
         assert pid is not None
         assert os.getpriority(os.PRIO_PROCESS, pid) == os.getpriority(os.PRIO_PROCESS, 0) + 5
-        assert os.getsid(pid) == pid
+        assert os.getpgid(pid) == pid
+        assert os.getsid(pid) == os.getsid(0)

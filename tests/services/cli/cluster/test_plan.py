@@ -115,3 +115,9 @@ def test_the_broker_listens_on_loopback_and_keeps_its_files_in_the_state_directo
     text = nats_config(OPTIONS, PORTS)
     assert 'listen: "127.0.0.1:1"' in text
     assert 'store_dir: "/state/nats"' in text
+
+
+def test_workers_do_not_spin_unless_the_user_says_how():
+    assert plan()["worker-1"].environment["GOMP_SPINCOUNT"] == "1000"
+    assert "GOMP_SPINCOUNT" not in plan(OMP_WAIT_POLICY="active")["worker-1"].environment
+    assert "GOMP_SPINCOUNT" not in plan()["gateway-1"].environment
