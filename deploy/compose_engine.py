@@ -84,7 +84,8 @@ class Engine:
         # Not `down`: podman-compose forgets the replicas that --scale added.
         names = [container.name for container in self.containers()]
         if names:
-            self.output("rm", "-f", *names)
+            # podman refuses to remove what others were declared to depend on.
+            self.output("rm", "-f", *(["--depend"] if self._is_podman else []), *names)
         for kind in ("network", "volume"):
             found = self.output(kind, "ls", "-q", "--filter", self._label).split()
             if found:

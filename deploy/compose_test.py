@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import secrets
 import socket
 import sys
@@ -208,6 +209,8 @@ def main() -> int:
         "TOKENMILL_IMAGE": IMAGE,
         "TOKENMILL_PUBLISH_HTTP": f"127.0.0.1:{http_port}",
         "TOKENMILL_PUBLISH_GRPC": f"127.0.0.1:{free_port()}",
+        # Workers that each take every core wait for each other's threads in every step.
+        "TOKENMILL_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // options.workers)),
     }
     base_url = f"http://127.0.0.1:{http_port}"
     engine: Engine | None = None
