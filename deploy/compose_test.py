@@ -32,13 +32,14 @@ NUM_CONCURRENT = 8
 QUESTION = "What is the capital of France?"
 ANSWER_NAMES = "Paris"
 
-# The worker's own count of submissions, read inside its container: it has no host port.
+# Read inside the containers: only the gateway has host ports.
 READ_METRICS = (
     "import urllib.request as r;"
     "print(r.urlopen('http://127.0.0.1:9464/metrics', timeout=5).read().decode())"
 )
 SUBMITTED = "rpc_server_call_duration_seconds_count"
 SUBMIT_METHOD = "tokenmill.v1.WorkerService/Submit"
+CACHE_BLOCKS = "tokenmill_cache_blocks"
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,22 +124,21 @@ def ask(base_url: str, question: str, max_tokens: int) -> Answer:
     return Answer("".join(deltas), len(deltas), first_delta_s, total_s, usage)
 
 
-def num_submissions(engine: Engine, worker: Container) -> int:
-    """Submit calls that a worker has answered."""
-    text = engine.output("exec", worker.name, "python", "-c", READ_METRICS)
-    counts = [
+def sum_metric(engine: Engine, container: Container, metric: str, *labels: str) -> float:
+    """Sum of a metric's samples that bear all these texts as labels."""
+    text = engine.output("exec", container.name, "python", "-c", READ_METRICS)
+    return sum(
         float(line.rsplit(" ", 1)[1])
         for line in text.splitlines()
-        if line.startswith(SUBMITTED) and SUBMIT_METHOD in line and '"OK"' in line
-    ]
-    return int(sum(counts))
+        if line.startswith(metric) and all(label in line for label in labels)
+    )
 
 
-def check_cluster(engine: Engine, base_url: str) -> None:
-    """Asks one question, then several at once.
+def check_answer(base_url: str) -> None:
+    """Asks one question.
 
     Raises:
-        CheckFailed: no real answer, or a worker without work.
+        CheckFailed: the answer is not a real one.
     """
     answer = ask(base_url, QUESTION, 32)
     say(f"asked: {QUESTION}")
@@ -149,6 +149,14 @@ def check_cluster(engine: Engine, base_url: str) -> None:
     )
     if ANSWER_NAMES not in answer.text:
         raise CheckFailed(f"the answer does not name {ANSWER_NAMES}")
+
+
+def check_all_workers_serve(engine: Engine, base_url: str) -> None:
+    """Asks several questions at once.
+
+    Raises:
+        CheckFailed: a worker got no work.
+    """
     questions = [f"Tell me a fact about the number {number}." for number in range(NUM_CONCURRENT)]
     started = time.monotonic()
     with ThreadPoolExecutor(NUM_CONCURRENT) as threads:
@@ -158,11 +166,29 @@ def check_cluster(engine: Engine, base_url: str) -> None:
         f"{len(answers)} questions at once: {num_tokens} tokens"
         f" in {time.monotonic() - started:.1f} s"
     )
-    workers = [one for one in engine.containers() if one.service == "worker"]
-    served = {worker.name: num_submissions(engine, worker) for worker in workers}
+    served = {
+        one.name: int(sum_metric(engine, one, SUBMITTED, SUBMIT_METHOD, '"OK"'))
+        for one in engine.containers()
+        if one.service == "worker"
+    }
     say(f"batches submitted per worker: {json.dumps(served)}")
     if not all(served.values()):
         raise CheckFailed("a worker served nothing")
+
+
+def check_reuse(engine: Engine, base_url: str) -> None:
+    """Asks the first question again.
+
+    Raises:
+        CheckFailed: nothing of its prompt was reused, or no block reached the cache service.
+    """
+    answer = ask(base_url, QUESTION, 32)
+    num_cached = answer.usage["prompt_tokens_details"]["cached_tokens"]
+    (cache,) = (one for one in engine.containers() if one.service == "cache")
+    num_blocks = int(sum_metric(engine, cache, CACHE_BLOCKS))
+    say(f"asked again: {num_cached} prompt tokens reused; cache service: {num_blocks} blocks")
+    if not num_cached or not num_blocks:
+        raise CheckFailed("nothing was reused")
 
 
 def stop_and_check(engine: Engine) -> None:
@@ -221,7 +247,9 @@ def main() -> int:
         timed("image built", lambda: engine.compose("build", "gateway", timeout_s=BUILD_TIMEOUT_S))
         timed("containers started", lambda: engine.compose(*up))
         timed("all healthy", lambda: wait_until_healthy(engine))
-        check_cluster(engine, base_url)
+        check_answer(base_url)
+        check_all_workers_serve(engine, base_url)
+        check_reuse(engine, base_url)
         if not options.keep:
             timed("all stopped", lambda: stop_and_check(engine))
     except CheckFailed as exc:
