@@ -25,7 +25,7 @@ from gateway.settings import GatewaySettings
 from gateway.tokenizer_client import TokenizerClient
 from services.core.errors import Overloaded
 from services.runtime.addresses import own_address
-from services.runtime.bus import Bus, QueueLimits, connect_bus
+from services.runtime.bus import Bus, connect_bus
 from services.runtime.lifecycle import Process, run_process
 from services.runtime.logs import get_logger
 from services.runtime.rpc_client import open_channel
@@ -165,14 +165,9 @@ async def run(process: Process[GatewaySettings]) -> None:
 
 
 async def _set_up_queue(bus: Bus, settings: GatewaySettings, readiness: Readiness) -> None:
-    limits = QueueLimits(
-        max_messages=settings.queue_max_messages,
-        max_bytes=settings.queue_max_bytes,
-        num_replicas=settings.queue_num_replicas,
-    )
     while not readiness.has_queue:
         try:
-            await bus.ensure_requests_stream(limits)
+            await bus.ensure_requests_stream(settings.queue_limits())
         except Exception as exc:
             # Whatever the broker's trouble is, it is tried again and readiness says so meanwhile.
             log.warning("queue.not_set_up", error=repr(exc))

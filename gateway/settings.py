@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from services.runtime.settings import ProcessSettings
+from services.runtime.settings import QueueSettings
 
 
-class GatewaySettings(ProcessSettings):
+class GatewaySettings(QueueSettings):
     """Read from the environment: field `http_port` is TOKENMILL_HTTP_PORT, and so on."""
 
     grpc_port: int = Field(default=50051, ge=0, le=65535)
@@ -40,15 +40,6 @@ class GatewaySettings(ProcessSettings):
 
     max_worker_messages: int = Field(default=8192, ge=16)
     """Messages that may wait for one worker; a worker that reads slower is dropped."""
-
-    queue_max_messages: int = Field(default=10_000, ge=1)
-    """Requests that may wait in the queue, over all gateways; more are refused with 503."""
-
-    queue_max_bytes: int = Field(default=1 << 30, ge=1 << 20)
-    """Bytes that may wait in the queue."""
-
-    queue_num_replicas: int = Field(default=1, ge=1, le=5)
-    """Copies of queue and sessions in the broker; 3 on a 3-node cluster."""
 
     session_ttl_s: float = Field(default=86_400.0, ge=1)
     """A chat session is forgotten this long after its last turn, seconds."""

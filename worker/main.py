@@ -10,12 +10,12 @@ from typing import TypeVar
 from tokenmill.v1.worker_pb2_grpc import add_WorkerServiceServicer_to_server
 
 from services.core.load import WorkerState
+from services.runtime.addresses import own_address
 from services.runtime.bus import Bus, connect_bus
 from services.runtime.lifecycle import Process, run_process
 from services.runtime.logs import get_logger
 from services.runtime.rpc_client import open_channel
 from services.runtime.rpc_server import RpcServer
-from worker.address import own_address
 from worker.attempt_runner import AttemptRunner
 from worker.attempts import AttemptTable
 from worker.cache_client import CacheClient

@@ -46,6 +46,9 @@ SERVER_OPTIONS: tuple[tuple[str, int], ...] = (
     # A peer that was cut off without a word is noticed too: its work goes elsewhere.
     ("grpc.keepalive_time_ms", 10_000),
     ("grpc.keepalive_timeout_ms", 5_000),
+    # A peer that is frozen sends nothing: pings must not wait for data in between.
+    ("grpc.http2.max_pings_without_data", 0),
+    ("grpc.http2.ping_timeout_ms", 10_000),
     ("grpc.so_reuseport", 0),
 )
 

@@ -9,6 +9,7 @@ from pydantic import Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from services.core.errors import InvalidRequest
+from services.runtime.bus import QueueLimits
 
 
 class ProcessSettings(BaseSettings):
@@ -38,6 +39,23 @@ class ProcessSettings(BaseSettings):
 
     drain_timeout_s: float = Field(default=30.0, ge=0)
     """How long running work may take after SIGTERM before it is cut off, seconds."""
+
+
+class QueueSettings(ProcessSettings):
+    """Of the processes that create the request stream; equal in all of them: the last one wins."""
+
+    queue_max_messages: int = Field(default=10_000, ge=1)
+    """Requests that may wait in the queue; more are refused with 503."""
+
+    queue_max_bytes: int = Field(default=1 << 30, ge=1 << 20)
+    """Bytes that may wait in the queue."""
+
+    queue_num_replicas: int = Field(default=1, ge=1, le=5)
+    """Copies of queue and sessions in the broker; 3 on a 3-node cluster."""
+
+    def queue_limits(self) -> QueueLimits:
+        """Bounds of the request stream."""
+        return QueueLimits(self.queue_max_messages, self.queue_max_bytes, self.queue_num_replicas)
 
 
 S = TypeVar("S", bound=ProcessSettings)

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from services.runtime.bus import QueueLimits
-from services.runtime.settings import ProcessSettings
+from services.runtime.settings import QueueSettings
 from services.scheduler.batching import BatchLimits
 
 
-class SchedulerSettings(ProcessSettings):
+class SchedulerSettings(QueueSettings):
     """Beside the common ones."""
 
     model_name: str = Field(default="SmolLM2-135M-Instruct", min_length=1)
@@ -60,15 +59,6 @@ class SchedulerSettings(ProcessSettings):
     """After an owner could not be reached, the first retry comes so much later, seconds; each
     further one doubles that."""
 
-    queue_max_messages: int = Field(default=10_000, ge=1)
-    """Most requests in the queue; the gateway's setting of that name must be equal."""
-
-    queue_max_bytes: int = Field(default=1 << 30, ge=1)
-    """Most bytes in the queue; the gateway's setting of that name must be equal."""
-
-    queue_num_replicas: int = Field(default=1, ge=1, le=5)
-    """Copies of the queue; 3 on a 3-node cluster; the gateway's setting must be equal."""
-
     def batch_limits(self) -> BatchLimits:
         """Bounds of a batch."""
         return BatchLimits(
@@ -77,7 +67,3 @@ class SchedulerSettings(ProcessSettings):
             max_wait_s=self.max_wait_ms / 1000,
             waits_while_idle=self.wait_while_idle,
         )
-
-    def queue_limits(self) -> QueueLimits:
-        """Bounds of the request stream."""
-        return QueueLimits(self.queue_max_messages, self.queue_max_bytes, self.queue_num_replicas)

@@ -94,3 +94,24 @@ async def test_queued_requests_outlive_a_broker_restart(fake_cluster: LocalClust
     finally:
         fake_cluster.kill("scheduler", signal.SIGCONT)
     assert_whole(await asking)
+
+
+async def test_a_frozen_worker_is_noticed_and_its_stream_goes_on_elsewhere(
+    fake_cluster: LocalCluster,
+):
+    undisturbed = await stream_chat(fake_cluster.url, body_of(fake_cluster))
+    frozen: list[str] = []
+
+    def freeze_once(answer: StreamedAnswer) -> None:
+        if not frozen:
+            frozen.append(fake_cluster.worker_of(answer.request_id))
+            fake_cluster.kill(frozen[0], signal.SIGSTOP)
+
+    try:
+        async with asyncio.timeout(60):
+            answer = await stream_chat(
+                fake_cluster.url, body_of(fake_cluster), on_tokens=freeze_once
+            )
+    finally:
+        fake_cluster.kill(frozen[0], signal.SIGCONT)
+    assert answer.token_ids == undisturbed.token_ids
