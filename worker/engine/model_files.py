@@ -3,36 +3,53 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterable
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
-_SAMPLE_BYTES = 1 << 20
+_SAMPLE_BYTES = 64 << 10
+_NUM_SAMPLES = 512
+_WHOLE_BYTES = 2 * _NUM_SAMPLES * _SAMPLE_BYTES
+"""Up to this size reading everything costs no more than seeking."""
+
 _WEIGHT_SUFFIXES = (".safetensors", ".bin", ".pt")
 _EOS_FILES = ("generation_config.json", "config.json")
 
 
-def model_revision(model_dir: Path) -> str:
-    """Digest of a model directory's weights.
+def model_revision(model_dir: Path, numerics: str = "") -> str:
+    """Digest of a model directory's weights and of how they are computed.
 
     Reading every byte of a large model would take as long as loading it. So the digest covers
-    config.json whole and, of every weight file, its name, its size, its first MiB (which holds the
-    header of a safetensors file: all names, shapes and offsets) and its last MiB. Two fine-tunes
-    that differ only in the middle of files of equal size would not be told apart.
+    config.json whole, every weight file's name and size, small weight files whole, and of larger
+    ones the head (which names all tensors of a safetensors file), the tail and pieces evenly spaced
+    between them. A fine-tune changes values all over a tensor, so it shows in any piece of it.
+
+    Args:
+        model_dir: Hugging Face directory.
+        numerics: what else decides a token's bits, such as precision and kernels.
     """
     digest = blake2b(digest_size=16, person=b"tokenmill-model")
+    digest.update(f"{len(numerics)}:{numerics}".encode())
     digest.update((model_dir / "config.json").read_bytes())
     for path in sorted(model_dir.iterdir()):
         if path.suffix not in _WEIGHT_SUFFIXES:
             continue
         size_bytes = path.stat().st_size
         digest.update(f"{path.name}:{size_bytes}:".encode())
-        with path.open("rb") as file:
-            digest.update(file.read(_SAMPLE_BYTES))
-            file.seek(max(0, size_bytes - _SAMPLE_BYTES))
-            digest.update(file.read(_SAMPLE_BYTES))
+        with path.open("rb", buffering=0) as file:
+            for start, num_bytes in _pieces(size_bytes):
+                digest.update(os.pread(file.fileno(), num_bytes, start))
     return digest.hexdigest()
+
+
+def _pieces(size_bytes: int) -> list[tuple[int, int]]:
+    """Where to look in a file: (start, number of bytes) of each piece."""
+    if size_bytes <= _WHOLE_BYTES:
+        return [(start, _SAMPLE_BYTES) for start in range(0, size_bytes, _SAMPLE_BYTES)]
+    last = size_bytes - _SAMPLE_BYTES
+    return [(last * i // (_NUM_SAMPLES - 1), _SAMPLE_BYTES) for i in range(_NUM_SAMPLES)]
 
 
 def eos_token_ids(model_dir: Path) -> frozenset[int]:

@@ -1,28 +1,21 @@
-"""Runs packed steps through a transformers model."""
+"""Runs packed steps through a model."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
 
-import structlog
 import torch
-from torch import nn
 
 from services.core.blocks import BlockLayout
-from worker.engine import paged_attention
-from worker.engine.kv_pool import KvPool, block_bytes
-from worker.engine.layer_probe import check_against_eager, eager_logits, probe_layers
+from worker.engine.general_model import GeneralModel
 from worker.engine.model_files import eos_token_ids, model_revision
-from worker.engine.model_loader import LoadedModel, load_model
-from worker.engine.packed_linear import is_packing_available, pack_linears
 from worker.engine.runner import StepResult
 from worker.engine.sampler import SampleRow, sample
 from worker.engine.settings import EngineSettings
-from worker.engine.step_layout import StepLayout, lay_out
+from worker.engine.step_layout import lay_out
+from worker.engine.step_model import StepModel
 from worker.engine.step_scheduler import SequenceSlice
-
-log = structlog.get_logger(__name__)
 
 
 class ModelRunner:
@@ -35,10 +28,10 @@ class ModelRunner:
     def __init__(self, model_dir: Path, settings: EngineSettings) -> None:
         if settings.num_threads is not None:
             torch.set_num_threads(settings.num_threads)
-        self._revision = model_revision(model_dir)
         self._eos_token_ids = eos_token_ids(model_dir)
-        self._model = load_model(model_dir, settings)
-        self._pool = _prepare(self._model, settings)
+        self._model: StepModel = GeneralModel(model_dir, settings)
+        self._pool = self._model.pool
+        self._revision = model_revision(model_dir, self._model.numerics)
 
     @property
     def layout(self) -> BlockLayout:
@@ -47,7 +40,7 @@ class ModelRunner:
 
     @property
     def model_revision(self) -> str:
-        """Digest of the weights."""
+        """Digest of the weights and of how they are computed."""
         return self._revision
 
     @property
@@ -83,7 +76,7 @@ class ModelRunner:
             if piece.samples:
                 last_rows.append(num_rows - 1)
         samplers = [piece.seq for piece in ordered if piece.samples]
-        logits = forward(self._model, step, last_rows)
+        logits = self._model.compute_logits(step, last_rows)
         rows = [SampleRow(seq.sampling, seq.num_output) for seq in samplers]
         chosen = sample(logits, rows, self._eos_token_ids) if rows else []
         token_ids: dict[str, int] = {}
@@ -106,51 +99,3 @@ class ModelRunner:
             ValueError: not the size of a block.
         """
         self._pool.import_block(block_id, content)
-
-
-def forward(model: LoadedModel, step: StepLayout, rows: Sequence[int]) -> torch.Tensor:
-    """Logits of some rows of a step: (len(rows), vocab_size)."""
-    # A step without a sampling row still has to run; one row of logits is then thrown away.
-    kept = torch.tensor(rows or [0], device=step.token_ids.device)
-    keep = {"logits_to_keep": kept} if model.can_keep_logits else {}
-    logits = model.module(
-        input_ids=step.token_ids[None],
-        position_ids=step.positions[None],
-        use_cache=False,
-        kv_ctx=step,
-        **keep,
-    ).logits[0]
-    logits = logits if model.can_keep_logits else logits[kept]
-    return logits[: len(rows)]
-
-
-@torch.inference_mode()
-def _prepare(model: LoadedModel, settings: EngineSettings) -> KvPool:
-    """Switches to paged attention and packed linears; checks that the model says the same."""
-    module = model.module
-    expected = eager_logits(model)
-    shape = probe_layers(model)
-    paged_attention.register()
-    module.set_attn_implementation(paged_attention.ATTENTION_NAME)
-    dtype, device = module.dtype, module.device
-    num_packed = pack_linears(module) if is_packing_available(dtype, device) else 0
-    layout = BlockLayout(
-        dtype=str(dtype).removeprefix("torch."),
-        num_layers=model.num_layers,
-        num_kv_heads=shape.num_kv_heads,
-        head_dim=shape.head_dim,
-        block_size=settings.block_size,
-    )
-    num_blocks = settings.num_blocks or settings.kv_bytes // block_bytes(layout)
-    pool = KvPool(layout, max(1, num_blocks), device)
-    check_against_eager(model, expected, KvPool(layout, shape.num_blocks(layout), device), forward)
-    log.info(
-        "model.loaded",
-        architecture=model.architecture,
-        dtype=layout.dtype,
-        device=str(device),
-        num_blocks=pool.num_blocks,
-        num_packed_linears=num_packed,
-        num_parameters=sum(p.numel() for p in nn.Module.parameters(module)),
-    )
-    return pool

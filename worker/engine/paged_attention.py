@@ -12,7 +12,6 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 from torch.nn import functional
-from transformers import AttentionInterface
 
 from worker.engine.step_layout import TILE, Segment, StepLayout
 
@@ -36,6 +35,9 @@ class Scoring:
 
 def register() -> None:
     """Makes the attention known to transformers. Twice is safe."""
+    # Here: its import takes seconds, and the lean path has no use for it.
+    from transformers import AttentionInterface
+
     AttentionInterface.register(ATTENTION_NAME, paged_attention)
 
 

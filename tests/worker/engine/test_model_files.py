@@ -1,6 +1,8 @@
 import json
 from pathlib import Path
 
+import pytest
+
 from worker.engine.model_files import eos_token_ids, model_revision
 
 
@@ -36,3 +38,18 @@ def test_every_file_may_name_ends(tmp_path: Path):
 
 def test_a_model_may_have_no_end(tmp_path: Path):
     assert eos_token_ids(_model(tmp_path / "m")) == frozenset()
+
+
+def test_numerics_change_the_revision(tmp_path: Path):
+    path = _model(tmp_path / "m")
+    assert model_revision(path, "lean:int8") != model_revision(path, "lean:bfloat16")
+
+
+@pytest.mark.parametrize("size_bytes", [100_000, 70 << 20])
+def test_a_fine_tune_of_one_tensor_changes_the_revision(tmp_path: Path, size_bytes: int):
+    # A tensor of 1 % of the file, away from head and tail, all of whose values moved.
+    start, end = size_bytes * 60 // 100, size_bytes * 61 // 100
+    tuned = bytearray(size_bytes)
+    tuned[start:end] = b"t" * (end - start)
+    before = model_revision(_model(tmp_path / "a", weights=bytes(size_bytes)))
+    assert model_revision(_model(tmp_path / "b", weights=bytes(tuned))) != before
