@@ -54,6 +54,7 @@ class Ask:
         model: as the caller spells it; empty: the default model.
         sampling: as the caller wrote it; max_tokens and seed may be None.
         deadline_unix_ms: after this the caller does not wait.
+        begins_session: the door made session_id for this request.
         default_max_tokens: the door's own default, where its wire format has one.
         stream: whether the caller sees pieces; for spans.
     """
@@ -65,6 +66,7 @@ class Ask:
     sampling: SamplingParams = field(default_factory=SamplingParams)
     tenant: str = DEFAULT_TENANT
     session_id: str = ""
+    begins_session: bool = False
     request_class: RequestClass = RequestClass.INTERACTIVE
     default_max_tokens: int | None = None
     stream: bool = True

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
+import secrets
 
 import msgspec
 
 from services.core.errors import Conflict, InvalidRequest
 from services.core.request import ChatMessage
 
+_OWN_PREFIX = "ses-"
 _SESSION_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 
 
@@ -59,6 +61,16 @@ def encode_session(session: StoredSession, *, max_bytes: int) -> bytes:
             reason="SESSION_TOO_LONG",
         )
     return payload
+
+
+def new_session_id() -> str:
+    """A fresh, unguessable id of our own."""
+    return f"{_OWN_PREFIX}{secrets.token_hex(12)}"
+
+
+def is_own_session_id(session_id: str) -> bool:
+    """Whether we made the id: then its session exists, or has expired."""
+    return session_id.startswith(_OWN_PREFIX)
 
 
 def check_session_id(session_id: str, *, field: str) -> None:

@@ -16,9 +16,10 @@ from gateway.session_history import (
     conversation,
     decode_session,
     encode_session,
+    is_own_session_id,
     open_turn,
 )
-from services.core.errors import TokenmillError
+from services.core.errors import NotFound, TokenmillError
 from services.core.request import ChatMessage
 from services.runtime.logs import get_logger
 from services.wire.subjects import token
@@ -48,7 +49,11 @@ class SessionStore(Protocol):
 
 
 class Sessions:
-    """Begins turns. A session that does not exist begins with its first turn, at both doors."""
+    """Begins turns, the same at both doors.
+
+    A session under an id of the caller's own begins with its first turn. One under an id that we
+    made exists, or has expired: then the caller must hear of it, not talk to one that forgot.
+    """
 
     def __init__(
         self, store: SessionStore, tasks: asyncio.TaskGroup, *, max_session_bytes: int
@@ -62,12 +67,20 @@ class Sessions:
 
         Raises:
             InvalidRequest: a bad session id, or a session that is full.
+            NotFound: a session that we made and that has expired.
             Conflict: another turn is being answered.
             DependencyLost: the store does not answer.
         """
         check_session_id(ask.session_id, field="session_id")
         key = f"{token(ask.tenant)}.{token(ask.session_id)}"
         payload, revision = await self._store.read(key)
+        if not payload and is_own_session_id(ask.session_id) and not ask.begins_session:
+            raise NotFound(
+                f"session {ask.session_id} does not exist or has expired;"
+                " begin a new one by naming none",
+                field="session_id",
+                reason="SESSION_NOT_FOUND",
+            )
         before = decode_session(payload) if payload else StoredSession()
         opened = open_turn(
             before,

@@ -7,7 +7,6 @@ Both stream unless the body says `"stream": false`. Events are
 
 from __future__ import annotations
 
-import secrets
 from typing import Any
 
 import msgspec
@@ -21,7 +20,7 @@ from gateway.http.messages import MessageFields, messages_of
 from gateway.http.openai_wire import usage_fields
 from gateway.http.sampling_fields import SamplingFields, request_class_of, sampling_of
 from gateway.http.sse import DONE, event
-from gateway.session_history import check_session_id
+from gateway.session_history import check_session_id, new_session_id
 from services.core.errors import InvalidRequest
 from services.core.request import ChatMessage
 
@@ -70,14 +69,23 @@ class NativeRoutes:
         if not call.message:
             raise InvalidRequest("message is empty; give a text", field="message")
         session_id = head.headers.get(SESSION_HEADER.lower())
+        begins_session = session_id is None
         if session_id is None:
-            session_id = f"ses-{secrets.token_hex(12)}"
+            session_id = new_session_id()
         check_session_id(session_id, field=SESSION_HEADER)
         prompt = ChatPrompt((ChatMessage("user", call.message),), field="message")
-        return self._exchange(call, prompt, head, session_id=session_id)
+        return self._exchange(
+            call, prompt, head, session_id=session_id, begins_session=begins_session
+        )
 
     def _exchange(
-        self, call: SamplingFields, prompt: Prompt, head: RequestHead, *, session_id: str
+        self,
+        call: SamplingFields,
+        prompt: Prompt,
+        head: RequestHead,
+        *,
+        session_id: str,
+        begins_session: bool = False,
     ) -> Exchange:
         model = self._catalog.find(call.model or "").name
         ask = Ask(
@@ -87,6 +95,7 @@ class NativeRoutes:
             model=model,
             sampling=sampling_of(call, max_tokens=call.max_tokens),
             session_id=session_id,
+            begins_session=begins_session,
             request_class=request_class_of(call),
             stream=call.stream is not False,
         )

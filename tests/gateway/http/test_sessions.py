@@ -39,6 +39,13 @@ async def test_a_session_that_nobody_made_begins_with_its_first_turn(working: Se
     assert (await say(client, "one", "my-own")).json()["session_id"] == "my-own"
 
 
+async def test_a_session_of_ours_that_has_expired_is_404_by_name(served: Served, client):
+    reply = await say(client, "one", "ses-" + "0" * 24)
+    assert reply.status_code == 404
+    assert reply.json()["error"]["code"] == "session_not_found"
+    assert reply.json()["error"]["param"] == "session_id"
+
+
 @pytest.mark.parametrize("session_id", ["", "a b", "x" * 129, "a/b"])
 async def test_a_bad_session_id_is_400(served: Served, client, session_id: str):
     reply = await say(client, "one", session_id)
