@@ -37,6 +37,8 @@ class KvPool:
             layout.head_dim,
         )
         dtype = TORCH_DTYPES[layout.dtype]
+        self.compute_dtype = dtype
+        """Type of what `gather` gives and `write` takes."""
         # Ordinary tensors, also if made under inference mode: imports write to them outside of it.
         with torch.inference_mode(False):
             self.keys = torch.zeros(shape, dtype=dtype, device=device)

@@ -8,16 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import structlog
-import torch
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 from transformers.utils.logging import disable_progress_bar
 
+from worker.engine.device import choose_device, choose_dtype
 from worker.engine.errors import UnsupportedModel
 from worker.engine.settings import EngineSettings
 
 log = structlog.get_logger(__name__)
-
-_DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 _LENGTH_DEPENDENT_ROPES = ("dynamic", "longrope")
 """Rotary embeddings whose frequencies follow the longest sequence of the batch."""
@@ -38,23 +36,6 @@ class LoadedModel:
     vocab_size: int
     max_model_len: int
     can_keep_logits: bool
-
-
-def choose_device(name: str) -> torch.device:
-    """The device that a setting means here."""
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    return torch.device(name)
-
-
-def choose_dtype(name: str, device: torch.device) -> torch.dtype:
-    """The precision that a setting means on this device; a substitute is logged."""
-    if name == "auto":
-        return torch.bfloat16
-    if name == "fp16" and device.type == "cpu":
-        log.info("dtype.substituted", requested="fp16", used="bf16", device="cpu")
-        return torch.bfloat16
-    return _DTYPES[name]
 
 
 def load_model(model_dir: Path, settings: EngineSettings) -> LoadedModel:

@@ -8,13 +8,12 @@ from pathlib import Path
 import torch
 
 from services.core.blocks import BlockLayout
-from worker.engine.general_model import GeneralModel
 from worker.engine.model_files import eos_token_ids, model_revision
+from worker.engine.model_paths import load_step_model
 from worker.engine.runner import StepResult
 from worker.engine.sampler import SampleRow, sample
 from worker.engine.settings import EngineSettings
 from worker.engine.step_layout import lay_out
-from worker.engine.step_model import StepModel
 from worker.engine.step_scheduler import SequenceSlice
 
 
@@ -29,7 +28,7 @@ class ModelRunner:
         if settings.num_threads is not None:
             torch.set_num_threads(settings.num_threads)
         self._eos_token_ids = eos_token_ids(model_dir)
-        self._model: StepModel = GeneralModel(model_dir, settings)
+        self._model = load_step_model(model_dir, settings)
         self._pool = self._model.pool
         self._revision = model_revision(model_dir, self._model.numerics)
 

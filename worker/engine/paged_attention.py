@@ -71,18 +71,43 @@ def paged_attention(
         (1, num_rows, num_heads, head_dim), and no weights.
     """
     layer_idx = int(module.layer_idx)  # type: ignore[arg-type]
-    kv_ctx.pool.write(layer_idx, kv_ctx.slots, key[0].transpose(0, 1), value[0].transpose(0, 1))
-    keys, values = kv_ctx.pool.gather(layer_idx, kv_ctx.block_ids)
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
     scoring = Scoring(scale, sliding_window, softcap)
-    out = torch.empty_like(query[0].transpose(0, 1), memory_format=torch.contiguous_format)
-    for segment in kv_ctx.decodes:
+    keys, values = key[0].transpose(0, 1), value[0].transpose(0, 1)
+    return write_and_attend(kv_ctx, layer_idx, query[0], keys, values, scoring)[None], None
+
+
+def write_and_attend(
+    step: StepLayout,
+    layer_idx: int,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    scoring: Scoring,
+) -> torch.Tensor:
+    """Stores a layer's new K/V and attends.
+
+    Args:
+        step: which rows are whose.
+        layer_idx: which layer.
+        query: (num_heads, num_rows, head_dim), positions applied.
+        key: (num_rows, num_kv_heads, head_dim).
+        value: like key.
+        scoring: of the layer.
+
+    Returns:
+        (num_rows, num_heads, head_dim).
+    """
+    step.pool.write(layer_idx, step.slots, key, value)
+    keys, values = step.pool.gather(layer_idx, step.block_ids)
+    out = torch.empty_like(query.transpose(0, 1), memory_format=torch.contiguous_format)
+    for segment in step.decodes:
         row = segment.first_row
-        out[row] = _attend_token(query[0, :, row], keys, values, segment, scoring)
-    for segment in kv_ctx.prefills:
+        out[row] = _attend_token(query[:, row], keys, values, segment, scoring)
+    for segment in step.prefills:
         rows = slice(segment.first_row, segment.first_row + segment.num_rows)
-        out[rows] = _attend_tiles(query[0, :, rows], keys, values, segment, scoring, kv_ctx)
-    return out[None], None
+        out[rows] = _attend_tiles(query[:, rows], keys, values, segment, scoring, step)
+    return out
 
 
 def _attend_token(

@@ -7,6 +7,9 @@ from dataclasses import dataclass
 from services.core.errors import InvalidRequest
 
 DTYPES = ("auto", "fp32", "bf16", "fp16")
+QUANTIZATIONS = ("none", "int8", "int4")
+KV_DTYPES = ("auto", "bf16", "int8")
+PATHS = ("auto", "lean", "general")
 DEVICES = ("auto", "cpu", "cuda")
 
 
@@ -17,6 +20,11 @@ class EngineSettings:
     Attributes:
         dtype: auto, fp32, bf16 or fp16. auto is bf16; fp16 on a CPU is computed in bf16, since no
             common CPU multiplies fp16 faster than it converts it.
+        quantization: none, int8 or int4 weights, on the lean path. A directory that was quantized
+            beforehand keeps what it has.
+        kv_dtype: of the K/V blocks: auto is the dtype; int8 has a scale per token and head.
+        path: lean computes Llama-like models from their weights; general computes any
+            transformers model; auto is lean where it can.
         device: auto, cpu or cuda. auto is cuda where there is one.
         block_size: tokens per K/V block. 32: small enough that little of a last block is wasted,
             large enough that a block is one contiguous copy worth making.
@@ -30,6 +38,9 @@ class EngineSettings:
     """
 
     dtype: str = "auto"
+    quantization: str = "none"
+    kv_dtype: str = "auto"
+    path: str = "auto"
     device: str = "auto"
     block_size: int = 32
     num_blocks: int = 0
@@ -41,6 +52,14 @@ class EngineSettings:
 
     def __post_init__(self) -> None:
         _check(self.dtype in DTYPES, "dtype", self.dtype, ", ".join(DTYPES))
+        _check(
+            self.quantization in QUANTIZATIONS,
+            "quantization",
+            self.quantization,
+            ", ".join(QUANTIZATIONS),
+        )
+        _check(self.kv_dtype in KV_DTYPES, "kv_dtype", self.kv_dtype, ", ".join(KV_DTYPES))
+        _check(self.path in PATHS, "path", self.path, ", ".join(PATHS))
         _check(self.device in DEVICES, "device", self.device, ", ".join(DEVICES))
         _check(self.block_size >= 1, "block_size", self.block_size, "at least 1")
         _check(self.num_blocks >= 0, "num_blocks", self.num_blocks, "at least 0")

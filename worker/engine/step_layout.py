@@ -72,7 +72,8 @@ class StepLayout:
             is_hidden = key_idx > query_idx
             if window is not None:
                 is_hidden |= key_idx <= query_idx - window
-            mask = torch.zeros(is_hidden.shape, dtype=keys.dtype, device=keys.device)
+            dtype = self.pool.compute_dtype
+            mask = torch.zeros(is_hidden.shape, dtype=dtype, device=keys.device)
             mask.masked_fill_(is_hidden, float("-inf"))
             self.masks[tile_start, window] = mask
         return mask

@@ -19,3 +19,16 @@ def tiny_model_dir(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], 
         return made[name]
 
     return make
+
+
+@pytest.fixture(scope="session")
+def quantized_cache_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture(autouse=True)
+def quantized_models_of_their_own(
+    quantized_cache_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Quantized copies of tiny models are kept for the session, not in the user's cache."""
+    monkeypatch.setenv("TOKENMILL_CACHE_DIR", str(quantized_cache_dir))

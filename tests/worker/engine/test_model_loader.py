@@ -15,8 +15,9 @@ from transformers import (
 
 from services.core.errors import InvalidRequest
 from tests.worker.engine.tiny_models import config_of
+from worker.engine.device import choose_dtype
 from worker.engine.errors import UnsupportedModel
-from worker.engine.model_loader import choose_dtype, load_model
+from worker.engine.model_loader import load_model
 from worker.engine.model_runner import ModelRunner
 from worker.engine.settings import EngineSettings
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from transformers import AutoModelForCausalLM
@@ -51,11 +52,17 @@ def _answers(
         return {spec.seq_id: listener.token_ids(spec.seq_id) for spec in specs}
 
 
-@pytest.mark.parametrize("name", ARCHITECTURES)
-def test_greedy_equals_generate(name: str, tiny_model_dir: ModelDir):
+@pytest.mark.parametrize(
+    ("path", "name"),
+    [("general", name) for name in ARCHITECTURES]
+    + [("lean", name) for name in ARCHITECTURES if name != "gemma2"],
+)
+def test_greedy_equals_generate(path: str, name: str, tiny_model_dir: ModelDir):
     prompts = {f"s{n}": _prompt(n) for n in (1, 7, 8, 33, 64, 90)}
     answers = _answers(
-        tiny_model_dir(name), FP32, [greedy(i, prompt, 12) for i, prompt in prompts.items()]
+        tiny_model_dir(name),
+        replace(FP32, path=path),
+        [greedy(i, prompt, 12) for i, prompt in prompts.items()],
     )
     model = AutoModelForCausalLM.from_pretrained(tiny_model_dir(name))
     for seq_id, prompt in prompts.items():
@@ -72,13 +79,24 @@ def _mixed_specs() -> list[SequenceSpec]:
     return specs
 
 
-@pytest.mark.parametrize("dtype", ["fp32", "bf16"])
+PRECISIONS = [
+    {"path": "general", "dtype": "fp32"},
+    {"path": "general", "dtype": "bf16"},
+    {"path": "lean", "dtype": "fp32"},
+    {"path": "lean", "dtype": "bf16"},
+    {"path": "lean", "quantization": "int8"},
+    {"path": "lean", "quantization": "int4"},
+]
+"""Settings of every path and precision that computes."""
+
+
+@pytest.mark.parametrize("precision", PRECISIONS, ids=lambda p: "-".join(p.values()))
 @pytest.mark.parametrize("name", ["llama", "gemma3"])
 def test_company_chunks_and_preemption_change_no_token(
-    dtype: str, name: str, tiny_model_dir: ModelDir
+    precision: dict[str, Any], name: str, tiny_model_dir: ModelDir
 ):
     path, specs = tiny_model_dir(name), _mixed_specs()
-    settings = replace(FP32, dtype=dtype)
+    settings = replace(FP32, **precision)
     with _running(path, settings) as (engine, listener):
         for spec in specs:
             engine.submit(spec)
@@ -96,12 +114,12 @@ def test_company_chunks_and_preemption_change_no_token(
         assert {seq_id: listener.token_ids(seq_id) for seq_id in alone} == alone
 
 
-@pytest.mark.parametrize("dtype", ["fp32", "bf16"])
+@pytest.mark.parametrize("precision", PRECISIONS, ids=lambda p: "-".join(p.values()))
 def test_a_resumed_sequence_continues_as_if_nothing_had_happened(
-    dtype: str, tiny_model_dir: ModelDir
+    precision: dict[str, Any], tiny_model_dir: ModelDir
 ):
     path, specs = tiny_model_dir("llama"), _mixed_specs()
-    settings = replace(FP32, dtype=dtype)
+    settings = replace(FP32, **precision)
     whole = _answers(path, settings, specs)
     for num_delivered in (1, 5, 20):
         resumed = [

@@ -1,0 +1,1 @@
+"""The lean path: Llama-like models straight from their weights, without transformers."""

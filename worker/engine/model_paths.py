@@ -1,0 +1,38 @@
+"""Which path computes a model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import structlog
+import torch
+
+from worker.engine.errors import UnsupportedModel
+from worker.engine.lean.config import NotLean
+from worker.engine.lean.load import load_lean
+from worker.engine.lean.model import LeanModel
+from worker.engine.settings import EngineSettings
+from worker.engine.step_model import StepModel
+
+log = structlog.get_logger(__name__)
+
+
+@torch.inference_mode()
+def load_step_model(model_dir: Path, settings: EngineSettings) -> StepModel:
+    """Loads a model on the path that settings ask for, or on the lean one if that can.
+
+    Raises:
+        UnsupportedModel: no path that was allowed computes it.
+    """
+    if settings.path != "general":
+        try:
+            return LeanModel(load_lean(model_dir, settings), settings)
+        except NotLean as exc:
+            only_lean = settings.quantization != "none" or settings.kv_dtype == "int8"
+            if only_lean or settings.path == "lean":
+                raise UnsupportedModel(architecture=model_dir.name, why=str(exc)) from exc
+            log.info("path.general_chosen", why=str(exc))
+    # Here: transformers takes seconds to import.
+    from worker.engine.general_model import GeneralModel
+
+    return GeneralModel(model_dir, settings)
