@@ -1,0 +1,245 @@
+"""How fast the bare engine is, in each precision, beside what the machine could do.
+
+Each precision is a child process with the workers' own settings. All are loaded before the first
+measurement; then each round measures every cell in every precision, in another order each round,
+so that a machine that slows down slows all of them. Figures are medians over rounds.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from benchmarks.prose import TokenStream
+from benchmarks.quiet import alone
+from benchmarks.weights import WeightCount
+
+BYTES_PER_WEIGHT = {"fp32": 4.0, "bf16": 2.0, "fp16": 2.0, "int8": 1.0, "int4": 0.5625}
+"""Of one weight, with its share of a scale where a few weights share one (int4: groups of 32)."""
+
+GEMM_OF = {"fp32": "fp32", "bf16": "bf16", "fp16": "bf16", "int8": "int8", "int4": "int8"}
+PREFILL_TOKENS = 512
+KV_PROMPT_TOKENS = 32
+
+
+@dataclass(frozen=True, slots=True)
+class EnginePlan:
+    """How much is measured.
+
+    Attributes:
+        num_rounds: how often each cell.
+        batch_sizes: sequences that decode together.
+        prompt_tokens, decode_tokens: of each of them; the context grows from one to their sum.
+        kv_tokens: new tokens of the K/V cache comparison; 0 leaves it out.
+        kv_samples: lengths at which a step without the cache is measured.
+        with_shares: whether steps are profiled as well.
+    """
+
+    num_rounds: int = 3
+    batch_sizes: Sequence[int] = (1, 8, 32)
+    prompt_tokens: int = 128
+    decode_tokens: int = 96
+    kv_tokens: int = 512
+    kv_samples: int = 5
+    with_shares: bool = True
+
+
+class Ordered(Protocol):
+    """Something that carries out orders (benchmarks.children.Child)."""
+
+    def ask(self, order: Mapping[str, Any]) -> dict[str, Any]:
+        """Gives an order and waits for the answer."""
+        ...
+
+
+def measure_engine(
+    children: Mapping[str, Ordered],
+    plan: EnginePlan,
+    stream: TokenStream,
+    weights: WeightCount,
+    report: Callable[[str], None] = lambda _: None,
+) -> dict[str, Any]:
+    """Measures all precisions in turn.
+
+    Args:
+        children: loaded engines by precision.
+        plan: how much.
+        stream: where prompts come from.
+        weights: of the model.
+        report: hears of progress.
+    """
+    cells = _cells(plan, stream)
+    found: dict[str, dict[str, list[dict[str, Any]]]] = {
+        name: {cell: [] for cell in cells} for name in children
+    }
+    machine: list[dict[str, Any]] = []
+    names = list(children)
+    for child in children.values():
+        child.ask({"do": "generate", "prompts": stream.prompts(2, 64), "max_tokens": 4})
+    for round_idx in range(plan.num_rounds):
+        order = names if round_idx % 2 == 0 else names[::-1]
+        with alone():
+            machine.append(children[order[0]].ask({"do": "roofline"}))
+        for cell, make_order in cells.items():
+            for name in order:
+                with alone():
+                    found[name][cell].append(children[name].ask(make_order()))
+        report(f"round {round_idx + 1} of {plan.num_rounds}")
+    limits = _median_machine(machine)
+    results: dict[str, Any] = {
+        name: _summary(name, found[name], plan, weights, limits) for name in names
+    }
+    for name in names if plan.kv_tokens else ():
+        with alone():
+            cache = measure_kv_cache(children[name], plan, stream)
+        results[name][f"kv_cache_speedup_{plan.kv_tokens}"] = cache["speedup"]
+        results[name]["kv_cache"] = cache
+        report(f"K/V cache, {name}")
+    for name in names if plan.with_shares else ():
+        with alone():
+            results[name]["step_shares"] = {
+                str(size): measure_shares(children[name], plan, stream, size)
+                for size in plan.batch_sizes
+            }
+        report(f"shares of a step, {name}")
+    results["machine"] = limits
+    return results
+
+
+def measure_kv_cache(child: Ordered, plan: EnginePlan, stream: TokenStream) -> dict[str, Any]:
+    """New tokens with the K/V cache, and without: everything recomputed for each.
+
+    With: all are generated. Without: a step costs a prefill of all tokens so far; it is measured
+    at some lengths and summed over all with straight lines between them.
+    """
+    on = child.ask(
+        {"do": "generate", "prompts": [stream.cut(KV_PROMPT_TOKENS)], "max_tokens": plan.kv_tokens}
+    )
+    last = KV_PROMPT_TOKENS + plan.kv_tokens - 1
+    gaps = max(1, plan.kv_samples - 1)
+    lengths = [KV_PROMPT_TOKENS + (last - KV_PROMPT_TOKENS) * i // gaps for i in range(gaps + 1)]
+    step_s = [
+        child.ask({"do": "generate", "prompts": [stream.cut(length)], "max_tokens": 1})["wall_s"]
+        for length in lengths
+    ]
+    off_s = sum(_between(lengths, step_s, length) for length in range(KV_PROMPT_TOKENS, last + 1))
+    return {
+        "new_tokens": plan.kv_tokens,
+        "prompt_tokens": KV_PROMPT_TOKENS,
+        "on_s": round(on["wall_s"], 3),
+        "off_s_from_samples": round(off_s, 3),
+        "off_step_ms": {
+            str(length): round(s * 1000, 1) for length, s in zip(lengths, step_s, strict=True)
+        },
+        "speedup": round(off_s / on["wall_s"], 2),
+    }
+
+
+def measure_shares(
+    child: Ordered, plan: EnginePlan, stream: TokenStream, batch_size: int
+) -> dict[str, float]:
+    """Shares of decode steps by kind of operation; the profiler slows all of them a little.
+
+    The prefill is taken out by measuring it alone.
+    """
+    whole, first = (
+        child.ask(
+            {
+                "do": "profile",
+                "prompts": stream.prompts(batch_size, plan.prompt_tokens),
+                "max_tokens": max_tokens,
+            }
+        )
+        for max_tokens in (max(2, plan.decode_tokens // 3), 1)
+    )
+    wall_s = whole["wall_s"] - first["wall_s"]
+    seconds = {
+        kind: max(0.0, own_s - first["operations"].get(kind, 0.0))
+        for kind, own_s in whole["operations"].items()
+    }
+    shares = {kind: round(own_s / wall_s, 3) for kind, own_s in sorted(seconds.items())}
+    shares["between operations"] = round(max(0.0, 1 - sum(seconds.values()) / wall_s), 3)
+    return shares
+
+
+def _cells(plan: EnginePlan, stream: TokenStream) -> dict[str, Callable[[], dict[str, Any]]]:
+    def decode(size: int) -> Callable[[], dict[str, Any]]:
+        return lambda: {
+            "do": "generate",
+            "prompts": stream.prompts(size, plan.prompt_tokens),
+            "max_tokens": plan.decode_tokens,
+        }
+
+    def prefill() -> dict[str, Any]:
+        return {"do": "generate", "prompts": [stream.cut(PREFILL_TOKENS)], "max_tokens": 1}
+
+    cells: dict[str, Callable[[], dict[str, Any]]] = {
+        str(size): decode(size) for size in plan.batch_sizes
+    }
+    return {**cells, "prefill": prefill}
+
+
+def _summary(
+    name: str,
+    found: Mapping[str, Sequence[dict[str, Any]]],
+    plan: EnginePlan,
+    weights: WeightCount,
+    limits: Mapping[str, Any],
+) -> dict[str, Any]:
+    rates = {
+        str(size): [run["decode"]["num_tokens"] / run["decode"]["seconds"] for run in runs]
+        for size in plan.batch_sizes
+        for runs in (found[str(size)],)
+    }
+    step_ms = {
+        size: statistics.median(s * 1000 for run in found[size] for s in run["decode"]["step_s"])
+        for size in rates
+    }
+    prefills = [PREFILL_TOKENS / run["first_token_s"] for run in found["prefill"]]
+    weight_bytes = weights.num_read_per_step * BYTES_PER_WEIGHT[name]
+    gemm = limits["gemm_gop_per_s"].get(GEMM_OF[name])
+    prefill_gops = statistics.median(prefills) * 2 * weights.num_per_prompt_token / 1e9
+    first = next(iter(step_ms))
+    read_gb_per_s = weight_bytes / step_ms[first] * 1000 / 1e9
+    return {
+        "decode_tps": {size: round(statistics.median(values), 1) for size, values in rates.items()},
+        "decode_tps_range": {size: _range(values) for size, values in rates.items()},
+        "decode_step_ms": {size: round(value, 2) for size, value in step_ms.items()},
+        "prefill_tps_512": round(statistics.median(prefills), 1),
+        "prefill_tps_512_range": _range(prefills),
+        "weight_bytes_per_step": round(weight_bytes),
+        "roofline": {
+            f"decode_{first}_gb_per_s": round(read_gb_per_s, 1),
+            f"decode_{first}_share": round(read_gb_per_s / limits["read_gb_per_s"], 3),
+            "prefill_gop_per_s": round(prefill_gops, 1),
+            "prefill_share": round(prefill_gops / gemm, 3) if gemm else None,
+        },
+    }
+
+
+def _median_machine(measured: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    products = measured[0]["gemm_gop_per_s"]
+    return {
+        "read_gb_per_s": round(statistics.median(m["read_gb_per_s"] for m in measured), 1),
+        "gemm_gop_per_s": {
+            name: round(statistics.median(m["gemm_gop_per_s"][name] for m in measured), 1)
+            for name in products
+        },
+        "num_threads": measured[0]["num_threads"],
+    }
+
+
+def _between(lengths: Sequence[int], seconds: Sequence[float], length: int) -> float:
+    """Seconds at a length, on straight lines between the measured ones."""
+    for idx in range(1, len(lengths)):
+        left, right = lengths[idx - 1], lengths[idx]
+        if length <= right:
+            share = (length - left) / (right - left)
+            return seconds[idx - 1] + share * (seconds[idx] - seconds[idx - 1])
+    return seconds[-1]
+
+
+def _range(values: Sequence[float]) -> list[float]:
+    return [round(min(values), 1), round(max(values), 1)]
