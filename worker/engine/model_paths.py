@@ -11,6 +11,7 @@ from worker.engine.errors import UnsupportedModel
 from worker.engine.lean.config import NotLean
 from worker.engine.lean.load import load_lean
 from worker.engine.lean.model import LeanModel
+from worker.engine.lean.native_model import NativeModel
 from worker.engine.settings import EngineSettings
 from worker.engine.step_model import StepModel
 
@@ -26,10 +27,11 @@ def load_step_model(model_dir: Path, settings: EngineSettings) -> StepModel:
     """
     if settings.path != "general":
         try:
-            return LeanModel(load_lean(model_dir, settings), settings)
+            loaded = load_lean(model_dir, settings)
+            return (NativeModel if settings.path == "native" else LeanModel)(loaded, settings)
         except NotLean as exc:
             only_lean = settings.quantization != "none" or settings.kv_dtype == "int8"
-            if only_lean or settings.path == "lean":
+            if only_lean or settings.path in ("lean", "native"):
                 raise UnsupportedModel(architecture=model_dir.name, why=str(exc)) from exc
             log.info("path.general_chosen", why=str(exc))
     # Here: transformers takes seconds to import.

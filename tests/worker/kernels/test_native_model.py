@@ -1,0 +1,128 @@
+"""The native kernels against the plain path, and against themselves in other company."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import AutoModelForCausalLM, LlamaConfig, Qwen2Config, Qwen3Config
+
+from worker.engine.model_paths import load_step_model
+from worker.engine.settings import EngineSettings
+from worker.engine.step_layout import Segment, StepLayout
+from worker.engine.step_model import StepModel
+from worker.kernels.build import KernelsUnavailable, load_kernels
+
+BLOCK_SIZE = 16
+PROMPT = torch.arange(3, 103)
+SHAPE = {
+    "vocab_size": 128,
+    "hidden_size": 64,
+    "intermediate_size": 192,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "max_position_embeddings": 256,
+    "initializer_range": 0.3,
+}
+HEADS = {"head_dim": 32}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _need_kernels() -> None:
+    try:
+        load_kernels()
+    except KernelsUnavailable as exc:
+        pytest.skip(str(exc))
+
+
+@pytest.fixture(scope="module", params=["llama", "qwen2", "qwen3"])
+def tiny_dir(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    match request.param:
+        case "llama":
+            config = LlamaConfig(**SHAPE, **HEADS, tie_word_embeddings=True)
+        case "qwen2":
+            config = Qwen2Config(**SHAPE | {"num_attention_heads": 2, "num_key_value_heads": 1})
+        case _:
+            config = Qwen3Config(**SHAPE, **HEADS)
+    torch.manual_seed(7)
+    path = tmp_path_factory.mktemp(request.param)
+    AutoModelForCausalLM.from_config(config).save_pretrained(path)
+    return path
+
+
+def load(tiny_dir: Path, path: str, dtype: str = "fp32") -> StepModel:
+    settings = EngineSettings(path=path, dtype=dtype, block_size=BLOCK_SIZE, num_blocks=32)
+    return load_step_model(tiny_dir, settings)
+
+
+def step_of(model: StepModel, pieces: list[tuple[int, int, int]]) -> StepLayout:
+    """A step of (first block of the sequence, start, end) pieces, all of the same prompt."""
+    segments, token_ids, positions, slots, blocks = [], [], [], [], []
+    for first_block, start, end in pieces:
+        segments.append(Segment(len(token_ids), start, end, len(blocks) * BLOCK_SIZE))
+        token_ids += PROMPT[start:end].tolist()
+        positions += range(start, end)
+        slots += range(first_block * BLOCK_SIZE + start, first_block * BLOCK_SIZE + end)
+        blocks += range(first_block, first_block + -(-end // BLOCK_SIZE))
+    return StepLayout(
+        pool=model.pool,
+        token_ids=torch.tensor(token_ids),
+        positions=torch.tensor(positions),
+        slots=torch.tensor(slots),
+        block_ids=torch.tensor(blocks),
+        decodes=[],
+        prefills=segments,
+    )
+
+
+def logits_of(model: StepModel, pieces: list[tuple[int, int, int]], row: int = -1) -> torch.Tensor:
+    step = step_of(model, pieces)
+    rows = [row % len(step.token_ids)]
+    with torch.inference_mode():
+        return model.compute_logits(step, rows)
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [("fp32", 1e-4), ("bf16", 0.15)])
+def test_logits_are_those_of_the_plain_path(tiny_dir: Path, dtype: str, tolerance: float):
+    wanted = logits_of(load(tiny_dir, "lean", dtype), [(0, 0, 100)])
+    got = logits_of(load(tiny_dir, "native", dtype), [(0, 0, 100)])
+    assert (got - wanted).abs().max() <= tolerance * wanted.abs().max()
+
+
+@pytest.mark.parametrize("dtype", ["fp32", "bf16"])
+def test_no_company_chunk_or_thread_changes_a_bit(tiny_dir: Path, dtype: str):
+    model = load(tiny_dir, "native", dtype)
+    alone = logits_of(model, [(0, 0, 100)])
+    for start in range(0, 100, 13):
+        chunked = logits_of(model, [(8, start, min(100, start + 13))])
+    assert torch.equal(chunked, alone)
+    logits_of(model, [(16, 0, 99)])
+    decoded = logits_of(model, [(0, 0, 37), (16, 99, 100), (24, 0, 5)], row=37)
+    assert torch.equal(decoded, alone)
+    torch.set_num_threads(1)
+    try:
+        one_thread = logits_of(load(tiny_dir, "native", dtype), [(0, 0, 100)])
+    finally:
+        torch.set_num_threads(2)
+    assert torch.equal(one_thread, alone)
+
+
+@pytest.mark.parametrize("num_rows", [1, 3, 4, 9])
+@pytest.mark.parametrize("is_precise", [False, True])
+def test_int8_products_are_close_and_rows_do_not_feel_each_other(num_rows: int, is_precise: bool):
+    torch.manual_seed(num_rows)
+    stack = load_kernels().Stack(128, 128, 1, 1, 32, 1e-6, 1.0, 2)
+    codes = torch.randint(-127, 128, (24, 128), dtype=torch.int8)
+    scales = torch.rand(24) + 0.5
+    matrix = stack.add_matrix(codes, scales, None, is_precise)
+    rows, norm = torch.randn(num_rows, 128), torch.ones(128)
+    got = stack.project(matrix, rows, norm)
+    normed = torch.nn.functional.rms_norm(rows, (128,), norm, 1e-6)
+    wanted = normed @ (codes.float() * scales[:, None]).T
+    tolerance = 1e-4 if is_precise else 2e-2
+    assert (got - wanted).abs().max() <= tolerance * wanted.abs().max()
+    assert torch.equal(stack.project(matrix, rows[:1], norm), got[:1])
+    looked_up = stack.look_up(matrix, torch.tensor([5]))
+    assert torch.equal(looked_up[0], codes[5].float() * scales[5])

@@ -1,0 +1,98 @@
+"""Compiles the native kernels, once per source, compiler flags and torch version."""
+
+from __future__ import annotations
+
+import importlib.util
+import shutil
+import subprocess
+import sysconfig
+from hashlib import blake2b
+from pathlib import Path
+from types import ModuleType
+
+import torch
+from torch.utils import cpp_extension
+
+from worker.models.cache import build_once, default_cache_dir
+
+MODULE_NAME = "tokenmill_stack"
+NEEDED_FEATURES = ("avx512_f", "avx512_bw", "avx512_vl", "avx512_dq", "avx512_vnni", "avx512_bf16")
+BUILD_TIMEOUT_S = 300
+
+_SOURCES = Path(__file__).parent / "native"
+_FLAGS = (
+    "-O3",
+    "-std=c++20",
+    "-fPIC",
+    "-shared",
+    "-mavx512f",
+    "-mavx512bw",
+    "-mavx512vl",
+    "-mavx512dq",
+    "-mavx512vnni",
+    "-mavx512bf16",
+    "-mfma",
+    # A sum and a product must round as they are written, whatever the compiler's version.
+    "-ffp-contract=off",
+    f"-DTORCH_EXTENSION_NAME={MODULE_NAME}",
+    "-DTORCH_API_INCLUDE_EXTENSION_H",
+)
+
+
+class KernelsUnavailable(Exception):
+    """This machine cannot run, or cannot compile, the native kernels."""
+
+
+def load_kernels(cache_dir: Path | None = None) -> ModuleType:
+    """The compiled module; compiles it first (about 40 s) where no other process has yet.
+
+    Raises:
+        KernelsUnavailable: says what is missing.
+    """
+    capabilities = torch.cpu.get_capabilities()
+    missing = [name for name in NEEDED_FEATURES if not capabilities.get(name)]
+    if missing:
+        raise KernelsUnavailable(f"this CPU lacks {', '.join(missing)}")
+    target = (cache_dir or default_cache_dir()) / "kernels" / _digest()
+    directory = build_once(target, _compile)
+    spec = importlib.util.spec_from_file_location(MODULE_NAME, directory / f"{MODULE_NAME}.so")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def _digest() -> str:
+    digest = blake2b(digest_size=8)
+    for path in sorted(_SOURCES.iterdir()):
+        digest.update(path.read_bytes())
+    digest.update(" ".join((*_FLAGS, torch.__version__)).encode())
+    return digest.hexdigest()
+
+
+def _compile(directory: Path) -> None:
+    compiler = shutil.which("c++") or shutil.which("g++")
+    if compiler is None:
+        raise KernelsUnavailable("there is no C++ compiler")
+    libraries = Path(torch.__file__).parent / "lib"
+    includes = [*cpp_extension.include_paths(), sysconfig.get_path("include")]
+    command = [
+        compiler,
+        *_FLAGS,
+        *(f"-isystem{path}" for path in includes),
+        str(_SOURCES / "stack.cpp"),
+        "-o",
+        str(directory / f"{MODULE_NAME}.so"),
+        f"-L{libraries}",
+        "-lc10",
+        "-ltorch_cpu",
+        "-ltorch",
+        "-ltorch_python",
+    ]
+    done = subprocess.run(
+        command, capture_output=True, text=True, timeout=BUILD_TIMEOUT_S, check=False
+    )
+    if done.returncode != 0:
+        first_error = next((line for line in done.stderr.splitlines() if "error" in line), "?")
+        raise KernelsUnavailable(f"the kernels do not compile: {first_error}")
