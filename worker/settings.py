@@ -34,6 +34,17 @@ class WorkerSettings(ProcessSettings):
     dtype: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     """Precision of weights and K/V; auto is bf16."""
 
+    quantization: Literal["none", "int8", "int4"] = "none"
+    """Bits of the weights of Llama-like models; a quantized copy is made once and kept."""
+
+    kv_dtype: Literal["auto", "bf16", "int8"] = "auto"
+    """Precision of K/V blocks; auto is that of the model. Equal on all workers that share a cache
+    service."""
+
+    engine_path: Literal["auto", "lean", "general"] = "auto"
+    """lean computes Llama-like models from their weights, general any transformers model; auto is
+    lean where it can."""
+
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Where the torch engine computes; auto is cuda where there is one."""
 
@@ -124,6 +135,9 @@ class WorkerSettings(ProcessSettings):
         """What the engine is built with."""
         return EngineSettings(
             dtype=self.dtype,
+            quantization=self.quantization,
+            kv_dtype=self.kv_dtype,
+            path=self.engine_path,
             device=self.device,
             block_size=self.block_size,
             num_blocks=self.num_blocks,

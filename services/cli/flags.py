@@ -33,6 +33,14 @@ Dtype = Annotated[
     str | None,
     typer.Option(help="Precision: auto, fp32, bf16 or fp16.", show_default=False),
 ]
+Quantization = Annotated[
+    str | None,
+    typer.Option(help="Bits of the weights: none, int8 or int4.", show_default=False),
+]
+KvDtype = Annotated[
+    str | None,
+    typer.Option(help="Precision of K/V blocks: auto, bf16 or int8.", show_default=False),
+]
 HttpPort = Annotated[
     int, typer.Option(min=0, max=65535, help="Public HTTP port; 0 takes a free one.")
 ]

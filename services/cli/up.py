@@ -35,6 +35,8 @@ class Wanted:
     num_gateways: int = 1
     engine: str = "torch"
     dtype: str | None = None
+    quantization: str | None = None
+    kv_dtype: str | None = None
     http_port: int = DEFAULT_HTTP_PORT
     grpc_port: int = DEFAULT_GRPC_PORT
     drain_timeout_s: float = 30.0
@@ -122,6 +124,8 @@ def prepare(wanted: Wanted) -> ClusterOptions:
         num_gateways=wanted.num_gateways,
         engine=wanted.engine,
         dtype=wanted.dtype,
+        quantization=wanted.quantization,
+        kv_dtype=wanted.kv_dtype,
         http_port=wanted.http_port,
         grpc_port=wanted.grpc_port,
         drain_timeout_s=wanted.drain_timeout_s,

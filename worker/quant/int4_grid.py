@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 import torch
 
+from worker.quant.matrices import GROUP_SIZE, Int4Matrix, pack_codes, round_to_int8
+
 MAX_STEP = 17
 """15 steps of 17 span the whole range of int8."""
 
@@ -62,3 +64,29 @@ def best_grid(values: torch.Tensor, importance: torch.Tensor) -> Grid:
                 torch.where(is_better, bases, best.bases),
             )
     return best
+
+
+def round_to_int4(weight: torch.Tensor, energy: torch.Tensor) -> Int4Matrix:
+    """Rounds every value to the nearest point of its group's grid.
+
+    Args:
+        weight: (num_rows, num_columns) float; num_columns a multiple of the group size.
+        energy: (num_columns,), mean square of what each column is multiplied with: grids are
+            chosen to be finest where that is large.
+    """
+    scales = round_to_int8(weight).scales
+    values = weight.to(torch.float32) / scales[:, None]
+    codes = torch.empty_like(values)
+    grids: list[Grid] = []
+    for start in range(0, values.shape[1], GROUP_SIZE):
+        columns = slice(start, start + GROUP_SIZE)
+        group = values[:, columns].contiguous()
+        grid = best_grid(group, energy[columns])
+        codes[:, columns] = grid.codes(group)
+        grids.append(grid)
+    return Int4Matrix(
+        packed=pack_codes(codes),
+        steps=torch.stack([grid.steps for grid in grids], dim=1).to(torch.uint8),
+        bases=torch.stack([grid.bases for grid in grids], dim=1).to(torch.int8),
+        scales=scales,
+    )

@@ -24,12 +24,14 @@ class LoadedWeights:
     Attributes:
         precision: of the weights, for people and for the model's revision.
         kv_dtype: of the K/V blocks, as their layout names it.
+        disk_bytes: size of the weight files.
     """
 
     config: LeanConfig
     weights: LeanWeights
     precision: str
     kv_dtype: str
+    disk_bytes: int
 
 
 def load_lean(model_dir: Path, settings: EngineSettings) -> LoadedWeights:
@@ -48,8 +50,12 @@ def load_lean(model_dir: Path, settings: EngineSettings) -> LoadedWeights:
     stored = quantization_of(model_dir)
     if stored is None and settings.quantization == "none":
         weights = read_weights(model_dir, config, dtype)
-        return LoadedWeights(config, weights, dtype_name, kv_dtype)
+        return LoadedWeights(config, weights, dtype_name, kv_dtype, _disk_bytes(model_dir))
     if stored is None:
         model_dir = quantized_dir(model_dir, settings.quantization)
     weights, precision = read_quantized(model_dir, config)
-    return LoadedWeights(config, weights, precision, kv_dtype)
+    return LoadedWeights(config, weights, precision, kv_dtype, _disk_bytes(model_dir))
+
+
+def _disk_bytes(model_dir: Path) -> int:
+    return sum(path.stat().st_size for path in model_dir.glob("*.safetensors"))

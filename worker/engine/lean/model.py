@@ -18,7 +18,7 @@ from worker.engine.lean.config import LeanConfig
 from worker.engine.lean.linear import FloatTable, Floors, Int8Table, Linear, ready
 from worker.engine.lean.load import LoadedWeights
 from worker.engine.lean.rope_table import RopeTables, rotate
-from worker.engine.lean.weights import LayerWeights, LeanWeights
+from worker.engine.lean.weights import LayerWeights, LeanWeights, num_weights
 from worker.engine.paged_attention import Scoring, write_and_attend
 from worker.engine.settings import EngineSettings
 from worker.engine.step_layout import StepLayout
@@ -29,7 +29,13 @@ log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class _Layer:
-    weights: LayerWeights
+    # Norms by themselves: the matrices as they were read would double the memory.
+    attention_norm: torch.Tensor
+    q_norm: torch.Tensor | None
+    k_norm: torch.Tensor | None
+    after_attention_norm: torch.Tensor | None
+    mlp_norm: torch.Tensor
+    after_mlp_norm: torch.Tensor | None
     qkv: Linear
     attention_out: Linear
     gate_up: Linear
@@ -48,11 +54,16 @@ class LeanModel:
         )
         self._ropes = RopeTables(config.ropes, self._max_model_len)
         self._norm = loaded.weights.norm
+        self._num_weights = num_weights(config, loaded.weights)
+        self._disk_bytes = loaded.disk_bytes
         floors = Floors()
         self._table, self._output = _ends(loaded.weights, floors)
-        self._layers = [
-            _make_ready(config, i, layer, floors) for i, layer in enumerate(loaded.weights.layers)
-        ]
+        self._layers: list[_Layer] = []
+        unpacked = loaded.weights.layers
+        # One by one, so that no more than one layer is in memory twice.
+        while unpacked:
+            layer = unpacked.pop(0)
+            self._layers.append(_make_ready(config, len(self._layers), layer, floors))
         layout = BlockLayout(
             dtype=loaded.kv_dtype,
             num_layers=config.num_layers,
@@ -103,6 +114,16 @@ class LeanModel:
         )
         return sum(tables.values()) + sum(matrices)
 
+    @property
+    def num_weights(self) -> int:
+        """Values of all matrices, one that serves twice counted once."""
+        return self._num_weights
+
+    @property
+    def disk_bytes(self) -> int:
+        """Size of the weight files that were loaded."""
+        return self._disk_bytes
+
     def compute_logits(self, step: StepLayout, rows: Sequence[int]) -> torch.Tensor:
         """Writes the step's K/V; logits of some of its rows: (len(rows), vocab_size) float32."""
         config = self._config
@@ -111,14 +132,14 @@ class LeanModel:
             hidden *= config.embedding_scale
         turns = self._ropes.at(step.positions)
         for layer_idx, layer in enumerate(self._layers):
-            normed = self._normed(hidden, layer.weights.attention_norm)
+            normed = self._normed(hidden, layer.attention_norm)
             cos, sin = turns[config.ropes[layer_idx]]
             attended = self._attend(layer_idx, layer, step, normed, cos, sin)
-            hidden += self._normed(attended, layer.weights.after_attention_norm)
-            normed = self._normed(hidden, layer.weights.mlp_norm)
+            hidden += self._normed(attended, layer.after_attention_norm)
+            normed = self._normed(hidden, layer.mlp_norm)
             gate, up = layer.gate_up(normed).chunk(2, dim=1)
             mixed = layer.down(self._activate(gate).mul_(up))
-            hidden += self._normed(mixed, layer.weights.after_mlp_norm)
+            hidden += self._normed(mixed, layer.after_mlp_norm)
         if not rows:
             return hidden.new_empty((0, config.vocab_size))
         logits = self._output(self._normed(hidden[list(rows)], self._norm))
@@ -135,17 +156,17 @@ class LeanModel:
         cos: torch.Tensor,
         sin: torch.Tensor,
     ) -> torch.Tensor:
-        config, weights = self._config, layer.weights
+        config = self._config
         heads = layer.qkv(normed).view(normed.shape[0], -1, config.head_dim)
         num_turned = config.num_heads + config.num_kv_heads
         query, key, value = heads.split(
             (config.num_heads, config.num_kv_heads, config.num_kv_heads), dim=1
         )
-        if weights.q_norm is not None:
-            query = self._normed(query, weights.q_norm)
-        if weights.k_norm is not None:
-            key = self._normed(key, weights.k_norm)
-        is_split = weights.q_norm is not None or weights.k_norm is not None
+        if layer.q_norm is not None:
+            query = self._normed(query, layer.q_norm)
+        if layer.k_norm is not None:
+            key = self._normed(key, layer.k_norm)
+        is_split = layer.q_norm is not None or layer.k_norm is not None
         turning = torch.cat((query, key), dim=1) if is_split else heads[:, :num_turned]
         turned = rotate(turning, cos, sin)
         query, key = turned.split((config.num_heads, config.num_kv_heads), dim=1)
@@ -188,7 +209,12 @@ def _ends(weights: LeanWeights, floors: Floors) -> tuple[FloatTable | Int8Table,
 def _make_ready(config: LeanConfig, layer_idx: int, layer: LayerWeights, floors: Floors) -> _Layer:
     scoring = Scoring(config.attention_scale, config.windows[layer_idx], config.score_softcap)
     return _Layer(
-        weights=layer,
+        attention_norm=layer.attention_norm,
+        q_norm=layer.q_norm,
+        k_norm=layer.k_norm,
+        after_attention_norm=layer.after_attention_norm,
+        mlp_norm=layer.mlp_norm,
+        after_mlp_norm=layer.after_mlp_norm,
         qkv=ready(layer.qkv, layer.qkv_bias, floors),
         attention_out=ready(layer.attention_out, layer.attention_out_bias, floors),
         gate_up=ready(layer.gate_up, layer.gate_up_bias, floors),

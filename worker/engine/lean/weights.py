@@ -105,6 +105,14 @@ def read_weights(model_dir: Path, config: LeanConfig, dtype: torch.dtype) -> Lea
     return LeanWeights(embedding, layers, norm, output)
 
 
+def num_weights(config: LeanConfig, weights: LeanWeights) -> int:
+    """Values of all matrices, one that serves twice counted once."""
+    hidden, q_size, kv_size = config.hidden_size, config.q_size, config.kv_size
+    per_layer = hidden * (2 * q_size + 2 * kv_size + 3 * config.ffn_size)
+    num_tables = 1 if weights.output is None else 2
+    return config.num_layers * per_layer + num_tables * config.vocab_size * hidden
+
+
 def quantization_of(model_dir: Path) -> dict[str, object] | None:
     """What config.json says of how the weights were quantized; None if they were not."""
     raw = json.loads((model_dir / "config.json").read_text(encoding="utf-8"))

@@ -1,0 +1,19 @@
+from __future__ import annotations
+
+from benchmarks.quality import TEXT, compare
+
+
+def test_the_text_is_long_enough():
+    # The default model makes a token of four characters of English.
+    assert len(TEXT.read_text(encoding="utf-8")) > 4 * 30_000
+
+
+def test_precisions_are_compared_with_float32():
+    figures = compare(
+        {
+            "fp32": {"perplexity": 20.0, "weight_bytes": 500, "float32_bytes": 400},
+            "int8": {"perplexity": 21.0, "weight_bytes": 100, "float32_bytes": 400},
+        }
+    )
+    assert figures["int8"]["perplexity_ratio"] == 1.05
+    assert figures["int8"]["weight_bytes_ratio"] == 0.25
