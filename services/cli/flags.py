@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -65,3 +66,15 @@ def check_engine(engine: str) -> str:
     if engine not in ENGINES:
         raise CommandFailed(f"--engine is {engine!r}; allowed: {', '.join(ENGINES)}", exit_code=2)
     return engine
+
+
+def state_dir_of(given: Path | None) -> Path:
+    """The state directory that a command works on."""
+    from services.cli.cluster.options import default_state_dir
+
+    return given.absolute() if given is not None else default_state_dir()
+
+
+def print_json(value: Any) -> None:
+    """Prints one line of JSON, for programs."""
+    typer.echo(json.dumps(value))

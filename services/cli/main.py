@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from services.cli import flags
+from services.cli.bench_commands import bench
 from services.cli.failure import CommandFailed
 
 EXIT_INTERRUPTED = 130
@@ -21,7 +21,6 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-bench = typer.Typer(help="Measure a cluster.", no_args_is_help=True)
 app.add_typer(bench, name="bench")
 
 
@@ -65,7 +64,7 @@ def up(
             http_port=http_port,
             grpc_port=grpc_port,
             drain_timeout_s=drain_timeout,
-            state_dir=_state_dir(state_dir),
+            state_dir=flags.state_dir_of(state_dir),
         ),
         detach=detach,
     )
@@ -91,7 +90,7 @@ def demo(
             engine=flags.check_engine(engine),
             http_port=http_port,
             grpc_port=grpc_port,
-            state_dir=_state_dir(state_dir),
+            state_dir=flags.state_dir_of(state_dir),
         ),
         once=once,
     )
@@ -114,7 +113,7 @@ def down(state_dir: flags.StateDir = None) -> None:
     """Drains the cluster and waits until it is gone."""
     from services.cli import up as command
 
-    command.down(_state_dir(state_dir))
+    command.down(flags.state_dir_of(state_dir))
 
 
 @app.command()
@@ -124,10 +123,10 @@ def status(as_json: flags.AsJson = False, state_dir: flags.StateDir = None) -> N
     from services.cli.status import read_status, status_as_json, status_table
     from services.cli.terminal import out
 
-    state = running_cluster(_state_dir(state_dir))
+    state = running_cluster(flags.state_dir_of(state_dir))
     statuses = read_status(state)
     if as_json:
-        _print_json(status_as_json(state, statuses))
+        flags.print_json(status_as_json(state, statuses))
     else:
         out.print(status_table(state, statuses))
 
@@ -151,11 +150,11 @@ def ask(
     from services.cli.ask import find_gateway
     from services.cli.chat_client import Question
 
-    gateway = find_gateway(_state_dir(state_dir), url, model)
+    gateway = find_gateway(flags.state_dir_of(state_dir), url, model)
     question = Question(prompt, gateway.model, max_tokens=max_tokens, temperature=temperature)
     answer = command(gateway.url, question, quiet=as_json)
     if as_json:
-        _print_json(answer)
+        flags.print_json(answer)
 
 
 @app.command()
@@ -172,142 +171,11 @@ def trace(
     from services.cli.traces.lookup import find_trace
     from services.cli.traces.render import render_tree, trace_as_json
 
-    found = find_trace(_state_dir(state_dir) / "traces.sqlite", request_id)
+    found = find_trace(flags.state_dir_of(state_dir) / "traces.sqlite", request_id)
     if as_json:
-        _print_json(trace_as_json(found.tree.trace_id, found.spans, found.linked))
+        flags.print_json(trace_as_json(found.tree.trace_id, found.spans, found.linked))
     else:
         out.print(render_tree(found.tree))
-
-
-@bench.command()
-def overhead(
-    as_json: flags.AsJson = False,
-    rounds: Annotated[int, typer.Option(min=1, help="Rounds of one pair per prompt.")] = 2,
-    concurrency: Annotated[int, typer.Option(min=1, help="For the throughput part.")] = 8,
-    max_tokens: Annotated[int, typer.Option(min=2, help="Length of each answer.")] = 48,
-    model: flags.Model = None,
-    engine: flags.Engine = "torch",
-    dtype: flags.Dtype = None,
-    state_dir: flags.StateDir = None,
-) -> None:
-    """Costs of the stack: through HTTP against the engine in-process, the same prompts in turn.
-
-    Uses the cluster that runs; without one it starts its own on free ports and stops it again.
-    """
-    from benchmarks.overhead import OverheadPlan
-    from services.cli.bench import overhead as command
-
-    result = command(
-        OverheadPlan(num_rounds=rounds, concurrency=concurrency, max_tokens=max_tokens),
-        model=model,
-        engine=flags.check_engine(engine),
-        dtype=dtype,
-        state_dir=_state_dir(state_dir),
-    )
-    if as_json:
-        _print_json(result)
-    else:
-        for name, value in result.items():
-            typer.echo(f"{name:32} {value}")
-
-
-@bench.command(name="engine")
-def bench_engine(
-    as_json: flags.AsJson = False,
-    precisions: Annotated[
-        str, typer.Option(help="Which, by commas: fp32, bf16, int8, int4.")
-    ] = "bf16,int8",
-    rounds: Annotated[int, typer.Option(min=1, help="How often each cell is measured.")] = 3,
-    tokens: Annotated[int, typer.Option(min=4, help="New tokens of each sequence.")] = 96,
-    kv_tokens: Annotated[
-        int, typer.Option(min=0, help="New tokens with and without K/V cache; 0: not measured.")
-    ] = 512,
-    shares: Annotated[bool, typer.Option(help="Profile where a step's time goes.")] = True,
-    model: flags.Model = None,
-) -> None:
-    """The bare engine: decode, prefill, K/V cache, shares of a step, share of the roofline."""
-    from benchmarks.engine import EnginePlan
-    from services.cli.bench_engine import engine as command
-
-    result = command(
-        EnginePlan(
-            num_rounds=rounds, decode_tokens=tokens, kv_tokens=kv_tokens, with_shares=shares
-        ),
-        model=model,
-        precisions=[name.strip() for name in precisions.split(",") if name.strip()],
-    )
-    typer.echo(json.dumps(result, indent=None if as_json else 2))
-
-
-@bench.command(name="serve")
-def bench_serve(
-    url: Annotated[str, typer.Option(help="Of a server that speaks OpenAI's wire format.")],
-    as_json: flags.AsJson = False,
-    concurrency: Annotated[int, typer.Option(min=1, help="Clients of the closed loop.")] = 8,
-    rate: Annotated[
-        float | None,
-        typer.Option(min=0.001, help="Arrivals per second: an open loop.", show_default=False),
-    ] = None,
-    requests: Annotated[int, typer.Option(min=1, help="In all.")] = 32,
-    max_tokens: Annotated[int, typer.Option(min=1, help="Length of each answer.")] = 128,
-    slo_ttft_ms: Annotated[float, typer.Option(min=0, help="Goodput: first token within.")] = 2000,
-    slo_tpot_ms: Annotated[float, typer.Option(min=0, help="Goodput: further ones, mean.")] = 100,
-    prompts: Annotated[
-        Path | None, typer.Option(help="JSON list of texts. Default: 32 of prose.")
-    ] = None,
-    cached: Annotated[bool, typer.Option(help="Ask the same texts in every run.")] = False,
-    seed: Annotated[int, typer.Option(help="Of the arrival times.")] = 0,
-    api_key: Annotated[str, typer.Option(envvar="OPENAI_API_KEY", help="Bearer token.")] = "",
-    model: Annotated[str | None, typer.Option(help="Default: the first that it lists.")] = None,
-) -> None:
-    """Load on a server: time to first token, gaps between tokens, tokens per second, goodput."""
-    from benchmarks.serve import LoadPlan, Slo
-    from services.cli.bench_serve import serve as command
-
-    result = command(
-        url,
-        LoadPlan(
-            num_requests=requests,
-            concurrency=concurrency,
-            rate_per_s=rate,
-            max_tokens=max_tokens,
-            seed=seed,
-            fresh_prompts=not cached,
-        ),
-        Slo(slo_ttft_ms, slo_tpot_ms),
-        model=model,
-        prompts_file=prompts,
-        api_key=api_key,
-    )
-    typer.echo(json.dumps(result, indent=None if as_json else 2))
-
-
-@bench.command(name="quality")
-def bench_quality(
-    as_json: flags.AsJson = False,
-    precisions: Annotated[
-        str, typer.Option(help="Which, by commas: fp32, bf16, int8, int4.")
-    ] = "fp32,bf16,int8,int4",
-    tokens: Annotated[
-        int | None,
-        typer.Option(min=512, help="Of the text; default: all of it.", show_default=False),
-    ] = None,
-    perturbed: Annotated[
-        bool,
-        typer.Option(help="Measure weights moved off any four-bit grid that they were made on."),
-    ] = False,
-    model: flags.Model = None,
-) -> None:
-    """What precision costs and saves: perplexity, bytes, tokens per second."""
-    from services.cli.quality import quality as command
-
-    result = command(
-        model=model,
-        precisions=[name.strip() for name in precisions.split(",") if name.strip()],
-        num_tokens=tokens,
-        is_perturbed=perturbed,
-    )
-    typer.echo(json.dumps(result, indent=None if as_json else 2))
 
 
 def main() -> None:
@@ -323,16 +191,6 @@ def main() -> None:
         # The reader of our output went away, as `| head` does.
         sys.stderr.close()
         sys.exit(1)
-
-
-def _state_dir(given: Path | None) -> Path:
-    from services.cli.cluster.options import default_state_dir
-
-    return given.absolute() if given is not None else default_state_dir()
-
-
-def _print_json(value: Any) -> None:
-    typer.echo(json.dumps(value))
 
 
 if __name__ == "__main__":

@@ -1,0 +1,144 @@
+"""`tokenmill bench ...`: what can be measured, and by which flags."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from services.cli import flags
+
+bench = typer.Typer(help="Measure a cluster.", no_args_is_help=True)
+
+
+@bench.command()
+def overhead(
+    as_json: flags.AsJson = False,
+    rounds: Annotated[int, typer.Option(min=1, help="Rounds of one pair per prompt.")] = 2,
+    concurrency: Annotated[int, typer.Option(min=1, help="For the throughput part.")] = 8,
+    max_tokens: Annotated[int, typer.Option(min=2, help="Length of each answer.")] = 48,
+    model: flags.Model = None,
+    engine: flags.Engine = "torch",
+    dtype: flags.Dtype = None,
+    state_dir: flags.StateDir = None,
+) -> None:
+    """Costs of the stack: through HTTP against the engine in-process, the same prompts in turn.
+
+    Uses the cluster that runs; without one it starts its own on free ports and stops it again.
+    """
+    from benchmarks.overhead import OverheadPlan
+    from services.cli.bench import overhead as command
+
+    result = command(
+        OverheadPlan(num_rounds=rounds, concurrency=concurrency, max_tokens=max_tokens),
+        model=model,
+        engine=flags.check_engine(engine),
+        dtype=dtype,
+        state_dir=flags.state_dir_of(state_dir),
+    )
+    if as_json:
+        flags.print_json(result)
+    else:
+        for name, value in result.items():
+            typer.echo(f"{name:32} {value}")
+
+
+@bench.command(name="engine")
+def bench_engine(
+    as_json: flags.AsJson = False,
+    precisions: Annotated[
+        str, typer.Option(help="Which, by commas: fp32, bf16, int8, int4.")
+    ] = "bf16,int8",
+    rounds: Annotated[int, typer.Option(min=1, help="How often each cell is measured.")] = 3,
+    tokens: Annotated[int, typer.Option(min=4, help="New tokens of each sequence.")] = 96,
+    kv_tokens: Annotated[
+        int, typer.Option(min=0, help="New tokens with and without K/V cache; 0: not measured.")
+    ] = 512,
+    shares: Annotated[bool, typer.Option(help="Profile where a step's time goes.")] = True,
+    model: flags.Model = None,
+) -> None:
+    """The bare engine: decode, prefill, K/V cache, shares of a step, share of the roofline."""
+    from benchmarks.engine import EnginePlan
+    from services.cli.bench_engine import engine as command
+
+    result = command(
+        EnginePlan(
+            num_rounds=rounds, decode_tokens=tokens, kv_tokens=kv_tokens, with_shares=shares
+        ),
+        model=model,
+        precisions=[name.strip() for name in precisions.split(",") if name.strip()],
+    )
+    typer.echo(json.dumps(result, indent=None if as_json else 2))
+
+
+@bench.command(name="serve")
+def bench_serve(
+    url: Annotated[str, typer.Option(help="Of a server that speaks OpenAI's wire format.")],
+    as_json: flags.AsJson = False,
+    concurrency: Annotated[int, typer.Option(min=1, help="Clients of the closed loop.")] = 8,
+    rate: Annotated[
+        float | None,
+        typer.Option(min=0.001, help="Arrivals per second: an open loop.", show_default=False),
+    ] = None,
+    requests: Annotated[int, typer.Option(min=1, help="In all.")] = 32,
+    max_tokens: Annotated[int, typer.Option(min=1, help="Length of each answer.")] = 128,
+    slo_ttft_ms: Annotated[float, typer.Option(min=0, help="Goodput: first token within.")] = 2000,
+    slo_tpot_ms: Annotated[float, typer.Option(min=0, help="Goodput: further ones, mean.")] = 100,
+    prompts: Annotated[
+        Path | None, typer.Option(help="JSON list of texts. Default: 32 of prose.")
+    ] = None,
+    cached: Annotated[bool, typer.Option(help="Ask the same texts in every run.")] = False,
+    seed: Annotated[int, typer.Option(help="Of the arrival times.")] = 0,
+    api_key: Annotated[str, typer.Option(envvar="OPENAI_API_KEY", help="Bearer token.")] = "",
+    model: Annotated[str | None, typer.Option(help="Default: the first that it lists.")] = None,
+) -> None:
+    """Load on a server: time to first token, gaps between tokens, tokens per second, goodput."""
+    from benchmarks.serve import LoadPlan, Slo
+    from services.cli.bench_serve import serve as command
+
+    result = command(
+        url,
+        LoadPlan(
+            num_requests=requests,
+            concurrency=concurrency,
+            rate_per_s=rate,
+            max_tokens=max_tokens,
+            seed=seed,
+            fresh_prompts=not cached,
+        ),
+        Slo(slo_ttft_ms, slo_tpot_ms),
+        model=model,
+        prompts_file=prompts,
+        api_key=api_key,
+    )
+    typer.echo(json.dumps(result, indent=None if as_json else 2))
+
+
+@bench.command(name="quality")
+def bench_quality(
+    as_json: flags.AsJson = False,
+    precisions: Annotated[
+        str, typer.Option(help="Which, by commas: fp32, bf16, int8, int4.")
+    ] = "fp32,bf16,int8,int4",
+    tokens: Annotated[
+        int | None,
+        typer.Option(min=512, help="Of the text; default: all of it.", show_default=False),
+    ] = None,
+    perturbed: Annotated[
+        bool,
+        typer.Option(help="Measure weights moved off any four-bit grid that they were made on."),
+    ] = False,
+    model: flags.Model = None,
+) -> None:
+    """What precision costs and saves: perplexity, bytes, tokens per second."""
+    from services.cli.quality import quality as command
+
+    result = command(
+        model=model,
+        precisions=[name.strip() for name in precisions.split(",") if name.strip()],
+        num_tokens=tokens,
+        is_perturbed=perturbed,
+    )
+    typer.echo(json.dumps(result, indent=None if as_json else 2))
