@@ -10,13 +10,22 @@ TORCH_DTYPES = {
     "float32": torch.float32,
     "bfloat16": torch.bfloat16,
     "float16": torch.float16,
+    "int8": torch.int8,
 }
 
 
 def block_bytes(layout: BlockLayout) -> int:
     """Bytes of one block, K and V of all layers."""
-    values = layout.num_layers * layout.block_size * layout.num_kv_heads * layout.head_dim
-    return 2 * values * TORCH_DTYPES[layout.dtype].itemsize
+    num_heads = layout.num_layers * layout.block_size * layout.num_kv_heads
+    num_bytes = 2 * num_heads * layout.head_dim * TORCH_DTYPES[layout.dtype].itemsize
+    # int8 has a float32 scale for each token and head.
+    return num_bytes + 2 * num_heads * 4 if layout.dtype == "int8" else num_bytes
+
+
+def check_size(content: bytes | memoryview, expected: int) -> None:
+    """Raises ValueError if a block's content is not of the expected size."""
+    if len(content) != expected:
+        raise ValueError(f"block has {len(content)} bytes; expected {expected}")
 
 
 class KvPool:
@@ -75,9 +84,10 @@ class KvPool:
         Raises:
             ValueError: not the size of a block.
         """
-        expected = block_bytes(self.layout)
-        if len(content) != expected:
-            raise ValueError(f"block has {len(content)} bytes; expected {expected}")
+        check_size(content, block_bytes(self.layout))
+        self._set_values(block_id, content)
+
+    def _set_values(self, block_id: int, content: bytes | memoryview) -> None:
         # A copy, since torch cannot own memory that is read-only.
         block = torch.frombuffer(bytearray(content), dtype=self.keys.dtype)
         keys, values = block.view(2, *self.keys[:, block_id].shape).to(self.keys.device)

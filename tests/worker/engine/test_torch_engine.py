@@ -85,6 +85,7 @@ PRECISIONS = [
     {"path": "lean", "dtype": "fp32"},
     {"path": "lean", "dtype": "bf16"},
     {"path": "lean", "quantization": "int8"},
+    {"path": "lean", "quantization": "int8", "kv_dtype": "int8"},
     {"path": "lean", "quantization": "int4"},
 ]
 """Settings of every path and precision that computes."""

@@ -13,6 +13,7 @@ import torch
 from torch.nn import functional
 
 from services.core.blocks import BlockLayout
+from worker.engine.int8_kv_pool import new_pool
 from worker.engine.kv_pool import KvPool, block_bytes
 from worker.engine.lean.config import LeanConfig
 from worker.engine.lean.linear import FloatTable, Floors, Int8Table, Linear, ready
@@ -72,7 +73,7 @@ class LeanModel:
             block_size=settings.block_size,
         )
         num_blocks = settings.num_blocks or settings.kv_bytes // block_bytes(layout)
-        self._pool = KvPool(layout, max(1, num_blocks), torch.device("cpu"))
+        self._pool = new_pool(layout, max(1, num_blocks), torch.device("cpu"))
         log.info(
             "model.loaded",
             path="lean",
