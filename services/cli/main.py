@@ -178,6 +178,17 @@ def trace(
         out.print(render_tree(found.tree))
 
 
+@app.command(
+    add_help_option=False,
+    context_settings={"allow_extra_args": True, "ignore_unknown_options": True},
+)
+def simulate(context: typer.Context) -> None:
+    """Replays a trace under a virtual clock with the real scheduling code (--help: options)."""
+    from services.cli.simulate import simulate as command
+
+    raise typer.Exit(command(context.args))
+
+
 def main() -> None:
     """Entry point: runs the command; an error is one sentence and an exit status."""
     try:

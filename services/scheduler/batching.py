@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from services.scheduler.order import HeldRequest
-from services.scheduler.placement import Candidate, least_loaded
+from services.scheduler.placement import Candidate, LeastLoaded, PlacementPolicy
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,10 +28,15 @@ class BatchLimits:
 
 @dataclass(slots=True)
 class Batch:
-    """Requests for one worker, in their order."""
+    """Requests for one worker, in their order.
+
+    Attributes:
+        num_missing_tokens: prompt tokens that the worker is expected to compute.
+    """
 
     worker_id: str
     requests: list[HeldRequest] = field(default_factory=list)
+    num_missing_tokens: int = 0
 
     @property
     def num_prompt_tokens(self) -> int:
@@ -71,9 +76,13 @@ def seconds_until_due(
 
 
 def form_batches(
-    ready: Sequence[HeldRequest], candidates: Sequence[Candidate], limits: BatchLimits
+    ready: Sequence[HeldRequest],
+    candidates: Sequence[Candidate],
+    limits: BatchLimits,
+    policy: PlacementPolicy | None = None,
+    now_s: float = 0.0,
 ) -> list[Batch]:
-    """Packs requests, in order, into batches for the least loaded workers.
+    """Packs requests, in order, into batches for the workers that a policy chooses.
 
     A worker's batch that is full is closed and a new one begun, so one call places everything for
     which there is room; the rest stays held.
@@ -82,19 +91,28 @@ def form_batches(
         ready: in the order of urgency.
         candidates: counted up as they are given requests.
         limits: of each batch.
+        policy: chooses the workers; the least loaded ones if None.
+        now_s: the scheduler's clock.
     """
+    policy = policy or LeastLoaded()
     placed_idx = max((candidate.placed_idx for candidate in candidates), default=0)
+    num_free = sum(candidate.num_free for candidate in candidates)
     batches: list[Batch] = []
     open_batches: dict[str, Batch] = {}
     for entry in ready:
-        candidate = least_loaded(candidates)
-        if candidate is None:
+        if num_free <= 0:
             break
+        placement = policy.choose(entry, candidates, now_s)
+        if placement is None:
+            continue
+        candidate = placement.candidate
         placed_idx += 1
-        candidate.take(entry.num_prompt_tokens, placed_idx)
+        num_free -= 1
+        candidate.take(placement.num_missing_tokens, placed_idx)
         batch = open_batches.get(candidate.worker_id)
         if batch is None or not batch.fits(entry, limits):
             batch = open_batches[candidate.worker_id] = Batch(candidate.worker_id)
             batches.append(batch)
         batch.requests.append(entry)
+        batch.num_missing_tokens += placement.num_missing_tokens
     return batches

@@ -163,7 +163,7 @@ class Dispatcher:
         return self._fleet.submit(
             batch.worker_id,
             num_requests=len(batch.requests),
-            num_prompt_tokens=batch.num_prompt_tokens,
+            num_prompt_tokens=batch.num_missing_tokens,
             now_s=now_s,
         )
 

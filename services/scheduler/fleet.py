@@ -7,7 +7,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from services.core.load import WorkerHeartbeat, WorkerLoad, WorkerState
-from services.scheduler.placement import Candidate
+from services.scheduler.placement import DEFAULT_STEP_MODEL, Candidate
+from services.scheduler.step_model import StepModel
 
 FORGET_AFTER_TIMEOUTS = 15
 """A worker silent for so many heartbeat timeouts is dropped from memory."""
@@ -23,7 +24,11 @@ the same name."""
 
 @dataclass(frozen=True, slots=True)
 class Ticket:
-    """A submission on its way to a worker."""
+    """A submission on its way to a worker.
+
+    Attributes:
+        num_prompt_tokens: those that the worker is expected to compute.
+    """
 
     worker_id: str
     num_requests: int
@@ -54,7 +59,12 @@ class Fleet:
         self._timeout_s = heartbeat_timeout_s
         self._salt = salt
         self._workers: dict[str, _Worker] = {}
+        self._step_models: dict[str, StepModel] = {}
         self._num_placed = 0
+
+    def set_step_model(self, worker_id: str, model: StepModel) -> None:
+        """How long the worker's steps take; until it is told, a default is assumed."""
+        self._step_models[worker_id] = model
 
     def hear(self, heartbeat: WorkerHeartbeat, now_s: float) -> bool:
         """Takes a worker's word.
@@ -96,6 +106,13 @@ class Fleet:
                 num_prefill_tokens=worker.load.num_pending_prefill_tokens
                 + sum(ticket.num_prompt_tokens for ticket in worker.in_flight),
                 placed_idx=worker.placed_idx,
+                num_running=worker.load.num_running,
+                num_waiting=worker.load.num_waiting
+                + sum(ticket.num_requests for ticket in worker.in_flight),
+                num_free_blocks=worker.load.num_free_blocks,
+                num_blocks=worker.load.num_blocks,
+                block_size=worker.load.block_size,
+                step_model=self._step_models.get(worker_id, DEFAULT_STEP_MODEL),
             )
             for worker_id, worker in self._workers.items()
             if self._is_routable(worker, now_s)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from services.core.blocks import BlockHash
 from services.core.request import QueuedRequest
 from services.wire.subjects import LANES, RESUME_LANE
 
@@ -23,6 +24,7 @@ class HeldRequest:
         queue_position: rises with arrival in the queue, over all lanes.
         held_since_s: when it was pulled, on the scheduler's clock.
         num_failures: submissions that failed without an answer from the worker.
+        block_hashes: of the prompt's full blocks, first block first; empty if not known.
     """
 
     request: QueuedRequest
@@ -30,6 +32,7 @@ class HeldRequest:
     queue_position: int
     held_since_s: float
     num_failures: int = 0
+    block_hashes: tuple[BlockHash, ...] = ()
 
     @property
     def key(self) -> RequestKey:

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Protocol
+
+from services.scheduler.order import HeldRequest
+from services.scheduler.step_model import StepModel
 
 FULL_PREFILL_TOKENS = 8_192
 """Prompt tokens waiting for prefill that weigh as much as a worker full of requests: some seconds
 of prefill on a small machine, about the time a full worker takes to free a place."""
+
+
+DEFAULT_STEP_MODEL = StepModel()
 
 
 @dataclass(slots=True)
@@ -18,6 +25,11 @@ class Candidate:
         num_requests: running, waiting and on their way.
         num_prefill_tokens: prompt tokens accepted or on their way, not yet computed.
         placed_idx: when it was last given something; lower is longer ago.
+        num_running: in the running batch, by its own word.
+        num_waiting: waiting or on their way.
+        num_free_blocks: K/V blocks not held by a running sequence.
+        num_blocks: K/V blocks of its pool; 0 if not known.
+        step_model: how long its steps take.
     """
 
     worker_id: str
@@ -25,6 +37,12 @@ class Candidate:
     num_requests: int
     num_prefill_tokens: int
     placed_idx: int
+    num_running: int = 0
+    num_waiting: int = 0
+    num_free_blocks: int = 0
+    num_blocks: int = 0
+    block_size: int = 32
+    step_model: StepModel = DEFAULT_STEP_MODEL
 
     @property
     def num_free(self) -> int:
@@ -44,11 +62,34 @@ class Candidate:
             + self.num_prefill_tokens / FULL_PREFILL_TOKENS
         )
 
-    def take(self, num_prompt_tokens: int, placed_idx: int) -> None:
-        """Counts one more request."""
+    def take(self, num_missing_tokens: int, placed_idx: int) -> None:
+        """Counts one more request, of which so many prompt tokens must be computed."""
         self.num_requests += 1
-        self.num_prefill_tokens += num_prompt_tokens
+        self.num_waiting += 1
+        self.num_prefill_tokens += num_missing_tokens
         self.placed_idx = placed_idx
+
+
+@dataclass(frozen=True, slots=True)
+class Placement:
+    """A worker for a request.
+
+    Attributes:
+        num_missing_tokens: prompt tokens that the worker will have to compute.
+    """
+
+    candidate: Candidate
+    num_missing_tokens: int
+
+
+class PlacementPolicy(Protocol):
+    """Chooses workers. One object per scheduler; it may remember what it chose."""
+
+    def choose(
+        self, entry: HeldRequest, candidates: Sequence[Candidate], now_s: float
+    ) -> Placement | None:
+        """The worker that gets the request now, with room for it; None: hold the request."""
+        ...
 
 
 def least_loaded(candidates: Iterable[Candidate]) -> Candidate | None:
@@ -62,3 +103,14 @@ def least_loaded(candidates: Iterable[Candidate]) -> Candidate | None:
         key=lambda candidate: (candidate.load, candidate.placed_idx, candidate.worker_id),
         default=None,
     )
+
+
+class LeastLoaded:
+    """The least loaded worker, wherever the prompt is cached."""
+
+    def choose(
+        self, entry: HeldRequest, candidates: Sequence[Candidate], now_s: float
+    ) -> Placement | None:
+        """The least loaded with room, or None."""
+        candidate = least_loaded(candidates)
+        return None if candidate is None else Placement(candidate, entry.num_prompt_tokens)

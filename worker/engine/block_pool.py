@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 from services.core.blocks import BlockHash
 from worker.engine.free_list import FreeList
@@ -28,6 +29,18 @@ class NoRoom:
     num_free: int
 
 
+class PoolListener(Protocol):
+    """Hears which blocks can be found; called by whoever changes the pool, must be quick."""
+
+    def on_remembered(self, block_hash: BlockHash) -> None:
+        """A prefix can hit this block from now on."""
+        ...
+
+    def on_forgotten(self, block_hash: BlockHash) -> None:
+        """A prefix cannot hit this block any more."""
+        ...
+
+
 class BlockPool:
     """Reference counts, free list and hash index of a fixed number of blocks.
 
@@ -35,8 +48,9 @@ class BlockPool:
     Not thread-safe, except that `holds` may be called from any thread.
     """
 
-    def __init__(self, num_blocks: int) -> None:
+    def __init__(self, num_blocks: int, listener: PoolListener | None = None) -> None:
         self.num_blocks = num_blocks
+        self._listener = listener
         self._num_refs = [0] * num_blocks
         self._hash_of: list[BlockHash | None] = [None] * num_blocks
         self._block_of: dict[BlockHash, int] = {}
@@ -103,6 +117,8 @@ class BlockPool:
             return False
         self._hash_of[block_id] = block_hash
         self._block_of[block_hash] = block_id
+        if self._listener is not None:
+            self._listener.on_remembered(block_hash)
         return True
 
     def release(self, block_ids: Sequence[int]) -> None:
@@ -147,5 +163,7 @@ class BlockPool:
         if block_hash is not None:
             del self._block_of[block_hash]
             self._hash_of[block_id] = None
+            if self._listener is not None:
+                self._listener.on_forgotten(block_hash)
         self._num_refs[block_id] = 1
         return block_id

@@ -1,0 +1,64 @@
+"""The request queue: lanes, each first in, first out."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Mapping
+from typing import cast
+
+from benchmarks.simulator.trace import TraceRequest
+from services.core.blocks import BlockHash
+from services.core.request import QueuedRequest
+from services.core.sampling import SamplingParams
+from services.scheduler.order import HeldRequest
+from services.wire.subjects import LANES, lane_of
+
+_MS = 1000.0
+
+
+class Backlog:
+    """What no scheduler has pulled yet; positions are the indices of the trace."""
+
+    def __init__(self) -> None:
+        self._lanes: dict[str, deque[HeldRequest]] = {lane: deque() for lane in LANES}
+        self._num_entries = 0
+
+    def __len__(self) -> int:
+        return self._num_entries
+
+    def push(
+        self,
+        request_idx: int,
+        request: TraceRequest,
+        block_hashes: tuple[BlockHash, ...],
+        deadline_s: float,
+    ) -> None:
+        """Queues a request."""
+        lane = lane_of(request.request_class, 1)
+        queued = QueuedRequest(
+            request_id=str(request_idx),
+            attempt=1,
+            model="",
+            # Only its length counts here, and a range takes no memory.
+            prompt_token_ids=cast(tuple[int, ...], range(request.num_prompt)),
+            sampling=SamplingParams(max_tokens=request.num_output),
+            tenant=request.tenant,
+            session_id="",
+            deadline_unix_ms=round((request.arrival_s + deadline_s) * _MS),
+            reply_to="",
+            request_class=request.request_class,
+            accepted_unix_ms=round(request.arrival_s * _MS),
+        )
+        self._lanes[lane].append(
+            HeldRequest(queued, lane, request_idx, request.arrival_s, block_hashes=block_hashes)
+        )
+        self._num_entries += 1
+
+    def pull(self, num_wanted: Mapping[str, int]) -> list[HeldRequest]:
+        """Takes so many of each lane at most."""
+        pulled: list[HeldRequest] = []
+        for lane, entries in self._lanes.items():
+            for _ in range(min(len(entries), num_wanted.get(lane, 0) - len(pulled))):
+                pulled.append(entries.popleft())
+        self._num_entries -= len(pulled)
+        return pulled

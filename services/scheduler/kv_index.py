@@ -1,0 +1,161 @@
+"""Which worker holds which K/V blocks, as their events tell."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+from services.core.blocks import BlockHash
+from services.core.kv_events import KvEvent, KvSnapshot
+
+MAX_EARLY_EVENTS = 64
+"""Events kept of a worker behind a gap. More than a network reorders; after that only its list
+helps."""
+
+
+@dataclass(slots=True)
+class _Holder:
+    """One worker's part.
+
+    Attributes:
+        bit: its place in the masks.
+        held: its blocks, the longest untouched first.
+        early: events that came before one that is missing, by number.
+    """
+
+    bit: int
+    epoch: int
+    event_idx: int = 0
+    held: dict[BlockHash, None] = field(default_factory=dict[BlockHash, None])
+    early: dict[int, KvEvent] = field(default_factory=dict[int, KvEvent])
+
+
+class KvIndex:
+    """Converges to the truth as soon as the worker's list, or all of its events, got through.
+
+    A lookup walks a prompt once for all workers: each block has a mask of the workers that hold it.
+
+    Args:
+        max_entries: blocks of all workers together. Beyond that the worker with the most loses its
+            oldest: a forgotten block only makes a worker look worse than it is.
+    """
+
+    def __init__(self, max_entries: int = 2_000_000) -> None:
+        self._max_entries = max_entries
+        self._num_entries = 0
+        self._holders: dict[str, _Holder] = {}
+        self._worker_of_bit: dict[int, str] = {}
+        self._masks: dict[BlockHash, int] = {}
+
+    def __len__(self) -> int:
+        return self._num_entries
+
+    def apply(self, event: KvEvent) -> None:
+        """Takes an event; the order, repetitions and losses of events do not matter."""
+        holder = self._holder(event.worker_id, event.epoch)
+        if event.epoch < holder.epoch or event.event_idx <= holder.event_idx:
+            return
+        if len(holder.early) < MAX_EARLY_EVENTS:
+            holder.early[event.event_idx] = event
+        self._catch_up(holder)
+
+    def replace(self, snapshot: KvSnapshot) -> None:
+        """Takes a worker's own list; an older one than what is known already changes nothing."""
+        holder = self._holder(snapshot.worker_id, snapshot.epoch)
+        is_old = snapshot.event_idx < holder.event_idx
+        if snapshot.epoch < holder.epoch or is_old:
+            return
+        self._clear(holder)
+        for block_hash in snapshot.held:
+            self._store(holder, block_hash)
+        holder.event_idx = snapshot.event_idx
+        holder.early = {
+            idx: event for idx, event in holder.early.items() if idx > snapshot.event_idx
+        }
+        self._catch_up(holder)
+
+    def forget(self, worker_id: str) -> None:
+        """The worker is gone, and its blocks with it."""
+        holder = self._holders.pop(worker_id, None)
+        if holder is not None:
+            self._clear(holder)
+            del self._worker_of_bit[holder.bit]
+
+    def gaps(self) -> list[str]:
+        """Workers of which an event is missing: their lists are wanted."""
+        return [worker_id for worker_id, holder in self._holders.items() if holder.early]
+
+    def held_by(self, worker_id: str) -> frozenset[BlockHash]:
+        """What the worker is believed to hold."""
+        holder = self._holders.get(worker_id)
+        return frozenset() if holder is None else frozenset(holder.held)
+
+    def match(self, hashes: Sequence[BlockHash]) -> dict[str, int]:
+        """Leading blocks that each worker holds; workers that hold none are left out."""
+        found: dict[str, int] = {}
+        masks, alive = self._masks, -1
+        for num_before, block_hash in enumerate(hashes):
+            left = alive & masks.get(block_hash, 0)
+            if left != alive:
+                if num_before:
+                    self._note(found, alive & ~left, num_before)
+                if not left:
+                    return found
+                alive = left
+        if hashes:
+            self._note(found, alive, len(hashes))
+        return found
+
+    def _note(self, found: dict[str, int], mask: int, num_blocks: int) -> None:
+        while mask:
+            bit = mask & -mask
+            found[self._worker_of_bit[bit]] = num_blocks
+            mask ^= bit
+
+    def _holder(self, worker_id: str, epoch: int) -> _Holder:
+        holder = self._holders.get(worker_id)
+        if holder is None:
+            bit = 1
+            while bit in self._worker_of_bit:
+                bit <<= 1
+            holder = self._holders[worker_id] = _Holder(bit, epoch)
+            self._worker_of_bit[bit] = worker_id
+        elif epoch > holder.epoch:
+            # Started again: what it held is gone.
+            self._clear(holder)
+            holder.epoch, holder.event_idx = epoch, 0
+            holder.early.clear()
+        return holder
+
+    def _catch_up(self, holder: _Holder) -> None:
+        while (event := holder.early.pop(holder.event_idx + 1, None)) is not None:
+            holder.event_idx = event.event_idx
+            self._remove(holder, event.removed)
+            for block_hash in event.stored:
+                self._store(holder, block_hash)
+
+    def _store(self, holder: _Holder, block_hash: BlockHash) -> None:
+        if block_hash in holder.held:
+            del holder.held[block_hash]
+        else:
+            self._masks[block_hash] = self._masks.get(block_hash, 0) | holder.bit
+            self._num_entries += 1
+        holder.held[block_hash] = None
+        if self._num_entries > self._max_entries:
+            largest = max(self._holders.values(), key=lambda other: len(other.held))
+            self._remove(largest, [next(iter(largest.held))])
+
+    def _remove(self, holder: _Holder, hashes: Iterable[BlockHash]) -> None:
+        for block_hash in hashes:
+            if block_hash not in holder.held:
+                continue
+            del holder.held[block_hash]
+            self._num_entries -= 1
+            left = self._masks[block_hash] & ~holder.bit
+            if left:
+                self._masks[block_hash] = left
+            else:
+                del self._masks[block_hash]
+
+    def _clear(self, holder: _Holder) -> None:
+        self._remove(holder, list(holder.held))

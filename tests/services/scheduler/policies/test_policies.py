@@ -1,0 +1,104 @@
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
+
+import pytest
+
+from services.core.kv_events import KvEvent
+from services.scheduler.kv_index import KvIndex
+from services.scheduler.order import HeldRequest
+from services.scheduler.placement import Candidate, PlacementPolicy
+from services.scheduler.policies.registry import POLICIES, make_policy
+from services.scheduler.step_model import StepModel
+from tests.services.scheduler.requests import held
+
+BLOCK = 16
+HASHES = tuple(idx.to_bytes(16, "little") for idx in range(10))
+AWARE = ("prefix-affinity", "dynamo-cost", "llmd-scorer", "tokenmill")
+
+
+def worker(worker_id: str, *, num_requests: int = 0, num_prefill: int = 0) -> Candidate:
+    return Candidate(
+        worker_id,
+        max_requests=64,
+        num_requests=num_requests,
+        num_prefill_tokens=num_prefill,
+        placed_idx=0,
+        num_running=num_requests,
+        num_free_blocks=1000,
+        num_blocks=1000,
+        block_size=BLOCK,
+    )
+
+
+def prompt(num_blocks: int = 10) -> HeldRequest:
+    entry = held("r", num_prompt_tokens=num_blocks * BLOCK + 1)
+    return replace(entry, block_hashes=HASHES[:num_blocks])
+
+
+def index_of(**num_blocks_by_worker: int) -> KvIndex:
+    index = KvIndex()
+    for worker_id, num_blocks in num_blocks_by_worker.items():
+        index.apply(KvEvent(worker_id, 1, 1, HASHES[:num_blocks]))
+    return index
+
+
+def choose(policy: PlacementPolicy, candidates: Sequence[Candidate]) -> str | None:
+    placement = policy.choose(prompt(), candidates, 0.0)
+    return None if placement is None else placement.candidate.worker_id
+
+
+@pytest.mark.parametrize("name", POLICIES)
+def test_a_full_worker_is_given_nothing(name: str):
+    policy = make_policy(name, index_of(full=10))
+    assert choose(policy, [worker("full", num_requests=64)]) is None
+    assert choose(policy, [worker("full", num_requests=64), worker("free")]) == "free"
+
+
+@pytest.mark.parametrize("name", AWARE)
+def test_a_worker_that_holds_the_prompt_is_preferred_and_only_the_rest_counts(name: str):
+    policy = make_policy(name, index_of(b=8))
+    placement = policy.choose(prompt(), [worker("a"), worker("b"), worker("c")], 0.0)
+    assert placement is not None
+    assert placement.candidate.worker_id == "b"
+    assert placement.num_missing_tokens == 2 * BLOCK + 1
+
+
+def test_locality_does_not_overload_a_worker():
+    policy = make_policy("tokenmill", index_of(b=10))
+    busy = worker("b", num_requests=20, num_prefill=50_000)
+    assert choose(policy, [worker("a"), busy]) == "a"
+
+
+def test_a_slow_worker_is_given_less():
+    policy = make_policy("tokenmill", KvIndex())
+    slow, fast = worker("slow"), worker("fast", num_prefill=100)
+    slow.step_model = replace(StepModel(), prefill_s=1e-2)
+    assert choose(policy, [slow, fast]) == "fast"
+
+
+@pytest.mark.parametrize("name", ["round-robin", "least-loaded", "tokenmill"])
+def test_equal_workers_take_turns(name: str):
+    policy = make_policy(name, KvIndex())
+    fleet = [worker(f"w{idx}") for idx in range(4)]
+    chosen: Counter[str] = Counter()
+    for placed_idx in range(1, 41):
+        placement = policy.choose(prompt(), fleet, placed_idx * 10.0)
+        assert placement is not None
+        chosen[placement.candidate.worker_id] += 1
+        # At once done with: no load tells the workers apart.
+        placement.candidate.placed_idx = placed_idx
+    assert set(chosen.values()) == {10}
+
+
+def test_a_cold_fleet_is_spread_by_recent_misses():
+    index = index_of(first=1)
+    policy = make_policy("tokenmill", index)
+    fleet = [worker("first"), worker("second")]
+    chosen = Counter(choose(policy, fleet) for _ in range(400))
+    assert min(chosen.values()) > 100
+
+
+def test_an_unknown_policy_is_an_error():
+    with pytest.raises(KeyError):
+        make_policy("best", KvIndex())

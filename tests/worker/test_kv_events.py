@@ -1,0 +1,49 @@
+from worker.engine.block_pool import BlockPool, NoRoom, PrefixHit
+from worker.kv_events import KvEventLog
+
+A, B = b"a" * 16, b"b" * 16
+
+
+def hold(pool: BlockPool, num_blocks: int) -> tuple[int, ...]:
+    block_ids = pool.allocate(PrefixHit(), num_blocks)
+    assert not isinstance(block_ids, NoRoom)
+    return block_ids
+
+
+def test_a_pool_tells_what_can_be_found_and_what_was_evicted():
+    log = KvEventLog("w", epoch=3)
+    pool = BlockPool(1, listener=log)
+    block_ids = hold(pool, 1)
+    pool.remember(block_ids[0], A)
+    pool.release(block_ids)
+    first = log.take()
+    block_ids = hold(pool, 1)
+    pool.remember(block_ids[0], B)
+    second = log.take()
+    assert first is not None
+    assert (first.epoch, first.event_idx, first.stored, first.removed) == (3, 1, (A,), ())
+    assert second is not None
+    assert (second.event_idx, second.stored, second.removed) == (2, (B,), (A,))
+
+
+def test_nothing_new_is_no_event():
+    log = KvEventLog("w", epoch=1)
+    assert log.take() is None
+
+
+def test_a_block_that_changed_twice_is_told_of_by_its_end():
+    log = KvEventLog("w", epoch=1)
+    log.on_remembered(A)
+    log.on_forgotten(A)
+    event = log.take()
+    assert event is not None
+    assert (event.stored, event.removed) == ((), (A,))
+
+
+def test_the_list_holds_all_and_names_the_last_event():
+    log = KvEventLog("w", epoch=1)
+    log.on_remembered(A)
+    log.take()
+    log.on_remembered(B)
+    snapshot = log.snapshot()
+    assert (snapshot.event_idx, set(snapshot.held)) == (1, {A, B})
