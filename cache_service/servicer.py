@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import AsyncIterable, AsyncIterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -35,6 +35,8 @@ MAX_LAYOUT_CHARS = 256
 MAX_TENANT_CHARS = 256
 # Below this the check costs less than a thread's turn.
 _CHECKSUM_INLINE_BYTES = 4 << 20
+_MAX_DISCARDED_PIECES = 64
+_DISCARD_SILENCE_S = 0.2
 _BUSY_RETRY_S = 1.0
 
 
@@ -87,6 +89,9 @@ class CacheServicer(CacheServiceServicer):
                     chain.append(block.block_hash)
                     if len(chain) == self._limits.max_hashes:
                         self._touch(chain)
+            except InvalidRequest:
+                await _read_what_is_on_its_way(request_iterator)
+                raise
             finally:
                 self._touch(chain)
         num_stored, num_present = outcomes[PutOutcome.STORED], outcomes[PutOutcome.PRESENT]
@@ -174,6 +179,20 @@ class CacheServicer(CacheServiceServicer):
             )
         _check_length("layout", query.layout, MAX_LAYOUT_CHARS)
         _check_length("tenant", query.tenant, MAX_TENANT_CHARS)
+
+
+async def _read_what_is_on_its_way(requests: AsyncIterable[Any]) -> None:
+    """Discards what a refused caller still sends, within bounds.
+
+    A grpc.aio client that is sending while its call ends may see the failed send as an internal
+    error instead of our answer.
+    """
+    pieces = aiter(requests)
+    with suppress(TimeoutError):
+        for _ in range(_MAX_DISCARDED_PIECES):
+            async with asyncio.timeout(_DISCARD_SILENCE_S):
+                if await anext(pieces, None) is None:
+                    return
 
 
 def _check_length(field: str, text: str, max_chars: int) -> None:
