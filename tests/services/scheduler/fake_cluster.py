@@ -83,10 +83,15 @@ class FakeCluster:
         return info.num_redelivered or 0
 
     async def queue_empty(self) -> None:
-        async def is_empty() -> bool:
-            return await self.num_queued() == 0
+        await self.queue_holds(0)
 
-        await eventually(is_empty)
+    async def queue_holds(self, num_messages: int) -> None:
+        """Waits until so many messages are in the queue."""
+
+        async def holds() -> bool:
+            return await self.num_queued() == num_messages
+
+        await eventually(holds)
 
 
 @asynccontextmanager
