@@ -15,7 +15,7 @@ from opentelemetry import trace
 from opentelemetry.trace import Span, SpanKind, StatusCode
 
 from services.runtime import names
-from services.runtime.rpc_server import MAX_MESSAGE_BYTES
+from services.runtime.rpc_server import CONNECTION_OPTIONS
 from services.runtime.telemetry import inject_headers, tracer
 from services.wire.errors import from_rpc_error
 
@@ -32,14 +32,7 @@ def open_channel(target: str) -> grpc.aio.Channel:
         target,
         options=(
             ("grpc.service_config", _SERVICE_CONFIG),
-            ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
-            ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
-            ("grpc.keepalive_time_ms", 10_000),
-            ("grpc.keepalive_timeout_ms", 5_000),
-            # A peer that is frozen sends nothing: pings must not wait for data in between.
-            ("grpc.http2.max_pings_without_data", 0),
-            ("grpc.http2.ping_timeout_ms", 10_000),
-            ("grpc.keepalive_permit_without_calls", 1),
+            *CONNECTION_OPTIONS,
             ("grpc.initial_reconnect_backoff_ms", 100),
             ("grpc.min_reconnect_backoff_ms", 100),
             ("grpc.max_reconnect_backoff_ms", 2_000),
@@ -87,7 +80,7 @@ class _Tracing:
         self._target = target
         self._tasks: set[asyncio.Task[None]] = set()
 
-    def start(self, details: Any) -> tuple[Span, Any]:
+    def _start(self, details: Any) -> tuple[Span, Any]:
         method = details.method
         name = (method.decode() if isinstance(method, bytes) else method).lstrip("/")
         span = tracer.start_span(
@@ -106,10 +99,14 @@ class _Tracing:
             metadata[key] = value
         return span, details._replace(metadata=metadata)
 
-    def end_with(self, span: Span, call: Any) -> None:
+    async def make_call(self, continuation: Any, details: Any, sent: Any) -> Any:
+        """Makes the call; `sent` is a request, or an iterator of them."""
+        span, details = self._start(details)
+        call = await continuation(details, sent)
         task = asyncio.ensure_future(_end(span, call))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        return call
 
 
 async def _end(span: Span, call: Any) -> None:
@@ -128,27 +125,18 @@ class _UnaryUnaryTracing(_Tracing, grpc.aio.UnaryUnaryClientInterceptor):
     async def intercept_unary_unary(
         self, continuation: Any, client_call_details: Any, request: Any
     ) -> Any:
-        span, details = self.start(client_call_details)
-        call = await continuation(details, request)
-        self.end_with(span, call)
-        return call
+        return await self.make_call(continuation, client_call_details, request)
 
 
 class _UnaryStreamTracing(_Tracing, grpc.aio.UnaryStreamClientInterceptor):
     async def intercept_unary_stream(
         self, continuation: Any, client_call_details: Any, request: Any
     ) -> Any:
-        span, details = self.start(client_call_details)
-        call = await continuation(details, request)
-        self.end_with(span, call)
-        return call
+        return await self.make_call(continuation, client_call_details, request)
 
 
 class _StreamUnaryTracing(_Tracing, grpc.aio.StreamUnaryClientInterceptor):
     async def intercept_stream_unary(
         self, continuation: Any, client_call_details: Any, request_iterator: Any
     ) -> Any:
-        span, details = self.start(client_call_details)
-        call = await continuation(details, request_iterator)
-        self.end_with(span, call)
-        return call
+        return await self.make_call(continuation, client_call_details, request_iterator)

@@ -38,10 +38,10 @@ _SERVER_FAULTS = {
     "DATA_LOSS",
 }
 
-SERVER_OPTIONS: tuple[tuple[str, int], ...] = (
+# Of both ends of a connection.
+CONNECTION_OPTIONS: tuple[tuple[str, int], ...] = (
     ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
     ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
-    ("grpc.http2.min_recv_ping_interval_without_data_ms", 5_000),
     ("grpc.keepalive_permit_without_calls", 1),
     # A peer that was cut off without a word is noticed too: its work goes elsewhere.
     ("grpc.keepalive_time_ms", 10_000),
@@ -49,6 +49,10 @@ SERVER_OPTIONS: tuple[tuple[str, int], ...] = (
     # A peer that is frozen sends nothing: pings must not wait for data in between.
     ("grpc.http2.max_pings_without_data", 0),
     ("grpc.http2.ping_timeout_ms", 10_000),
+)
+SERVER_OPTIONS: tuple[tuple[str, int], ...] = (
+    *CONNECTION_OPTIONS,
+    ("grpc.http2.min_recv_ping_interval_without_data_ms", 5_000),
     ("grpc.so_reuseport", 0),
 )
 
