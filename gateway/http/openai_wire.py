@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from abc import ABC, abstractmethod
 
 import msgspec
 
@@ -37,7 +38,7 @@ def usage_fields(usage: Usage | None) -> UsageFields:
     )
 
 
-class OpenaiWriter:
+class OpenaiWriter(ABC):
     """Writes chunks as text around the encoded delta: their frame never changes in an answer.
 
     Subclasses say how a choice looks.
@@ -107,17 +108,23 @@ class OpenaiWriter:
         """Choices of the chunks before the first delta."""
         return ()
 
+    @abstractmethod
+    @abstractmethod
     def delta(self, text: str, token_ids: tuple[int, ...] | None) -> bytes:
         """Choice with new text."""
-        raise NotImplementedError
+        ...
 
+    @abstractmethod
+    @abstractmethod
     def finish(self, reason: FinishReason) -> bytes:
         """Choice that says the end."""
-        raise NotImplementedError
+        ...
 
+    @abstractmethod
+    @abstractmethod
     def choice(self, text: str, token_ids: tuple[int, ...] | None, reason: FinishReason) -> bytes:
         """Choice of a whole reply."""
-        raise NotImplementedError
+        ...
 
     def _chunk(self, choice: bytes) -> bytes:
         return event(self._open + choice + self._close)
