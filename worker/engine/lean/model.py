@@ -12,10 +12,9 @@ import structlog
 import torch
 from torch.nn import functional
 
-from services.core.blocks import BlockLayout
-from worker.engine.int8_kv_pool import new_pool
-from worker.engine.kv_pool import KvPool, block_bytes
+from worker.engine.kv_pool import KvPool
 from worker.engine.lean.config import LeanConfig
+from worker.engine.lean.kv import max_model_len_of, pool_for
 from worker.engine.lean.linear import FloatTable, Floors, Int8Table, Linear, ready
 from worker.engine.lean.load import LoadedWeights
 from worker.engine.lean.rope_table import RopeTables, rotate
@@ -50,9 +49,7 @@ class LeanModel:
     def __init__(self, loaded: LoadedWeights, settings: EngineSettings) -> None:
         self._config = config = loaded.config
         self._precision = loaded.precision
-        self._max_model_len = min(
-            config.max_model_len, settings.max_model_len or config.max_model_len
-        )
+        self._max_model_len = max_model_len_of(loaded, settings)
         self._ropes = RopeTables(config.ropes, self._max_model_len)
         self._norm = loaded.weights.norm
         self._num_weights = num_weights(config, loaded.weights)
@@ -65,21 +62,13 @@ class LeanModel:
         while unpacked:
             layer = unpacked.pop(0)
             self._layers.append(_make_ready(config, len(self._layers), layer, floors))
-        layout = BlockLayout(
-            dtype=loaded.kv_dtype,
-            num_layers=config.num_layers,
-            num_kv_heads=config.num_kv_heads,
-            head_dim=config.head_dim,
-            block_size=settings.block_size,
-        )
-        num_blocks = settings.num_blocks or settings.kv_bytes // block_bytes(layout)
-        self._pool = new_pool(layout, max(1, num_blocks), torch.device("cpu"))
+        self._pool = pool_for(loaded, settings)
         log.info(
             "model.loaded",
             path="lean",
             architecture=config.architecture,
             precision=self._precision,
-            dtype=layout.dtype,
+            dtype=self._pool.layout.dtype,
             num_blocks=self._pool.num_blocks,
             weight_bytes=self.weight_bytes,
         )

@@ -8,9 +8,9 @@ from typing import Any
 import structlog
 import torch
 
-from services.core.blocks import BlockLayout
-from worker.engine.kv_pool import KvPool, block_bytes
-from worker.engine.lean.config import LeanConfig, NotLean
+from worker.engine.kv_pool import KvPool
+from worker.engine.lean.config import NotLean
+from worker.engine.lean.kv import max_model_len_of, pool_for
 from worker.engine.lean.load import LoadedWeights
 from worker.engine.lean.rope_table import RopeTables
 from worker.engine.lean.weights import LayerWeights
@@ -37,16 +37,14 @@ class NativeModel:
 
     def __init__(self, loaded: LoadedWeights, settings: EngineSettings) -> None:
         config = loaded.config
-        _check_served(config, settings)
+        _check_served(loaded, settings)
         try:
             kernels = load_kernels()
         except KernelsUnavailable as exc:
             raise NotLean(str(exc)) from exc
         self._config = config
         self._precision = loaded.precision
-        self._max_model_len = min(
-            config.max_model_len, settings.max_model_len or config.max_model_len
-        )
+        self._max_model_len = max_model_len_of(loaded, settings)
         ropes = RopeTables(config.ropes, self._max_model_len)
         turns = ropes.at(torch.arange(self._max_model_len))[config.ropes[0]]
         self._cos, self._sin = (part[:, 0].contiguous() for part in turns)
@@ -68,18 +66,10 @@ class NativeModel:
             self._table if weights.output is None else self._add_matrix(weights.output, None)
         )
         self._norm = weights.norm.contiguous()
-        layout = BlockLayout(
-            dtype=loaded.kv_dtype,
-            num_layers=config.num_layers,
-            num_kv_heads=config.num_kv_heads,
-            head_dim=config.head_dim,
-            block_size=settings.block_size,
+        self._pool = pool_for(loaded, settings)
+        log.info(
+            "model.loaded", path="native", precision=self._precision, dtype=self._pool.layout.dtype
         )
-        if layout.dtype not in ("float32", "bfloat16"):
-            raise NotLean(f"K/V in {layout.dtype}")
-        num_blocks = settings.num_blocks or settings.kv_bytes // block_bytes(layout)
-        self._pool = KvPool(layout, max(1, num_blocks), torch.device("cpu"))
-        log.info("model.loaded", path="native", precision=self._precision, dtype=layout.dtype)
 
     @property
     def pool(self) -> KvPool:
@@ -154,7 +144,8 @@ class NativeModel:
             raise NotLean(str(exc).splitlines()[0]) from exc
 
 
-def _check_served(config: LeanConfig, settings: EngineSettings) -> None:
+def _check_served(loaded: LoadedWeights, settings: EngineSettings) -> None:
+    config = loaded.config
     reasons = {
         "norms after attention and MLP": config.is_sandwiched,
         f"activation {config.activation}": config.activation != "silu",
@@ -162,6 +153,7 @@ def _check_served(config: LeanConfig, settings: EngineSettings) -> None:
         "scaled embeddings": config.embedding_scale != 1.0,
         "several rotary embeddings": len(set(config.ropes)) != 1,
         f"heads of {config.head_dim}": config.head_dim % _HEAD_TILE != 0 or config.head_dim > 256,
+        f"K/V in {loaded.kv_dtype}": loaded.kv_dtype not in ("float32", "bfloat16"),
         f"blocks of {settings.block_size}": settings.block_size % _KEY_TILE != 0,
     }
     for reason, holds in reasons.items():

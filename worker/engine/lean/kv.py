@@ -1,0 +1,31 @@
+"""The K/V pool of a Llama-like model, as its config and the settings want it."""
+
+from __future__ import annotations
+
+import torch
+
+from services.core.blocks import BlockLayout
+from worker.engine.int8_kv_pool import new_pool
+from worker.engine.kv_pool import KvPool, block_bytes
+from worker.engine.lean.load import LoadedWeights
+from worker.engine.settings import EngineSettings
+
+
+def pool_for(loaded: LoadedWeights, settings: EngineSettings) -> KvPool:
+    """An empty pool in memory; at least one block, however little was allowed."""
+    config = loaded.config
+    layout = BlockLayout(
+        dtype=loaded.kv_dtype,
+        num_layers=config.num_layers,
+        num_kv_heads=config.num_kv_heads,
+        head_dim=config.head_dim,
+        block_size=settings.block_size,
+    )
+    num_blocks = settings.num_blocks or settings.kv_bytes // block_bytes(layout)
+    return new_pool(layout, max(1, num_blocks), torch.device("cpu"))
+
+
+def max_model_len_of(loaded: LoadedWeights, settings: EngineSettings) -> int:
+    """Longest prompt plus answer: the model's, unless less was asked for."""
+    most = loaded.config.max_model_len
+    return min(most, settings.max_model_len or most)
