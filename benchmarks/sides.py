@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
 from types import TracebackType
-from typing import Any
 
 import httpx
 
+from benchmarks.children import Child, ChildFailed
 from benchmarks.overhead import Timing
 from services.cli.chat_client import Question, ask_with
 from services.cli.failure import CommandFailed
@@ -51,17 +50,20 @@ class StackSide:
 
 
 class EngineSide:
-    """The engine alone, in a child process with the workers' own settings."""
+    """The engine alone, in a child process with the workers' own settings.
 
-    def __init__(self, environment: Mapping[str, str]) -> None:
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "worker.inprocess"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            env={**os.environ, **environment},
-        )
-        self._read()
+    Raises:
+        CommandFailed: it does not load.
+    """
+
+    def __init__(self, environment: Mapping[str, str], *, log_file: Path) -> None:
+        with _command_failures():
+            self._child = Child(
+                "the in-process engine",
+                [sys.executable, "-m", "worker.inprocess"],
+                environment=environment,
+                log_file=log_file,
+            )
 
     def __enter__(self) -> EngineSide:
         return self
@@ -76,29 +78,18 @@ class EngineSide:
 
     def run(self, prompts: Sequence[str], max_tokens: int) -> Sequence[Timing]:
         """Submits all at once."""
-        assert self._process.stdin is not None
-        json.dump({"prompts": list(prompts), "max_tokens": max_tokens}, self._process.stdin)
-        self._process.stdin.write("\n")
-        self._process.stdin.flush()
-        return [Timing(**timing) for timing in self._read()["timings"]]
+        with _command_failures():
+            answer = self._child.ask({"prompts": list(prompts), "max_tokens": max_tokens})
+        return [Timing(**timing) for timing in answer["timings"]]
 
     def close(self) -> None:
         """Ends the child. Twice is safe."""
-        for stream in (self._process.stdin, self._process.stdout):
-            assert stream is not None
-            stream.close()
-        try:
-            self._process.wait(timeout=10.0)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
+        self._child.close()
 
-    def _read(self) -> dict[str, Any]:
-        assert self._process.stdout is not None
-        line = self._process.stdout.readline()
-        if not line:
-            raise CommandFailed(f"the in-process engine ended ({self._process.wait()})")
-        answer: dict[str, Any] = json.loads(line)
-        if "error" in answer:
-            raise CommandFailed(f"the in-process engine failed: {answer['error']}")
-        return answer
+
+@contextmanager
+def _command_failures() -> Iterator[None]:
+    try:
+        yield
+    except ChildFailed as exc:
+        raise CommandFailed(str(exc)) from exc

@@ -1,33 +1,24 @@
-"""The bare engine under a benchmark's orders, over stdin and stdout.
-
-`python -m worker.bench_engine`, with a worker's environment. It says a line `{"ready": true, ...}`
-when the engine is loaded; then each line is one order and is answered by one line:
+"""The bare engine, timed step by step: `python -m worker.bench_engine` takes these orders.
 
     {"do": "generate", "prompts": [[ids], ...], "max_tokens": N}   submitted at once, greedy
     {"do": "profile", "prompts": [[ids], ...], "max_tokens": N}    the same, under the profiler
     {"do": "roofline"}                                             what the machine can do
 
-No prompt finds another's blocks: each sequence is a tenant of its own. It ends when stdin does.
+No prompt finds another's blocks: each sequence is a tenant of its own.
 """
 
 from __future__ import annotations
 
-import json
 import sys
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import structlog
-
-from services.core.errors import InvalidRequest, TokenmillError
+from services.core.errors import InvalidRequest
 from services.core.sampling import SamplingParams
-from services.runtime.settings import read_settings
 from worker.bench_clock import StepClock
-from worker.engine.factory import build_engine
 from worker.engine.port import Engine, SequenceSpec
-from worker.fake_engine_settings import fake_model_from
-from worker.settings import WorkerSettings
+from worker.orders import take_orders
 
 
 class BenchEngine:
@@ -79,39 +70,8 @@ class BenchEngine:
 
 def main() -> int:
     """The program; returns its exit status."""
-    # stdout is for answers.
-    structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
-    began = time.perf_counter()
-    try:
-        settings = read_settings(WorkerSettings)
-        fake_model = fake_model_from(settings) if settings.engine == "fake" else None
-        engine = build_engine(
-            settings.engine, settings.model_dir, settings.engine_settings(), fake_model
-        )
-        clock = StepClock()
-        bench = BenchEngine(engine, clock)
-        engine.start(clock)
-        _say(
-            {
-                "ready": True,
-                "load_s": round(time.perf_counter() - began, 3),
-                "kv_dtype": engine.layout.dtype,
-                # What this build knows; a setting that it lacks was passed over in silence.
-                "settings": sorted(WorkerSettings.model_fields),
-            }
-        )
-        for line in sys.stdin:
-            _say(bench.carry_out(json.loads(line)))
-        engine.stop()
-    except TokenmillError as exc:
-        _say({"error": exc.message})
-        return 1
-    return 0
-
-
-def _say(answer: dict[str, Any]) -> None:
-    sys.stdout.write(json.dumps(answer) + "\n")
-    sys.stdout.flush()
+    clock = StepClock()
+    return take_orders(clock, lambda engine, _: BenchEngine(engine, clock).carry_out)
 
 
 if __name__ == "__main__":

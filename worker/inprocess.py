@@ -1,31 +1,26 @@
-"""The engine alone, driven over stdin and stdout: what the overhead benchmark compares with.
+"""The engine alone: what the overhead benchmark compares with.
 
-`python -m worker.inprocess`, with a worker's environment. It says `{"ready": true}` when the engine
-is loaded; then each line `{"prompts": [...], "max_tokens": N}` is one batch, submitted at once, and
-is answered by one line `{"timings": [...]}`. It ends when stdin does.
+`python -m worker.inprocess` takes the order `{"prompts": [...], "max_tokens": N}`, one batch,
+submitted at once, and answers `{"timings": [...]}`.
 """
 
 from __future__ import annotations
 
-import json
+import itertools
 import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
-
-import structlog
 
 from services.core.blocks import BlockPayload
 from services.core.errors import TokenmillError
 from services.core.request import FinishReason
 from services.core.sampling import SamplingParams
-from services.runtime.settings import read_settings
-from worker.engine.factory import build_engine
 from worker.engine.port import Engine, SequenceSpec, StepReport
-from worker.fake_engine_settings import fake_model_from
+from worker.orders import CarryOut, take_orders
 from worker.settings import WorkerSettings
 
 _BATCH_TIMEOUT_S = 600.0
@@ -127,34 +122,22 @@ def load_chat_tokenizer(model_dir: Path) -> Callable[[str], list[int]]:
 
 def main() -> int:
     """The program; returns its exit status."""
-    # stdout is for answers.
-    structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
-    try:
-        settings = read_settings(WorkerSettings)
-        fake_model = fake_model_from(settings) if settings.engine == "fake" else None
-        engine = build_engine(
-            settings.engine, settings.model_dir, settings.engine_settings(), fake_model
-        )
+    clock = _Clock()
+
+    def begin(engine: Engine, settings: WorkerSettings) -> CarryOut:
         tokenize = load_chat_tokenizer(settings.model_dir)
-        clock = _Clock()
-        engine.start(clock)
-        _say({"ready": True})
-        for batch_idx, line in enumerate(sys.stdin):
-            batch = json.loads(line)
+        numbers = itertools.count()
+
+        def carry_out(batch: Mapping[str, Any]) -> dict[str, Any]:
             # Before the clock: what the stack spends on this is part of what is measured.
             prompts = [tokenize(text) for text in batch["prompts"]]
-            timings = run_batch(engine, clock, prompts, str(batch_idx), batch["max_tokens"])
-            _say({"timings": [asdict(timing) for timing in timings]})
-        engine.stop()
-    except TokenmillError as exc:
-        _say({"error": exc.message})
-        return 1
-    return 0
+            prefix = str(next(numbers))
+            timings = run_batch(engine, clock, prompts, prefix, batch["max_tokens"])
+            return {"timings": [asdict(timing) for timing in timings]}
 
+        return carry_out
 
-def _say(answer: dict[str, Any]) -> None:
-    sys.stdout.write(json.dumps(answer) + "\n")
-    sys.stdout.flush()
+    return take_orders(clock, begin)
 
 
 if __name__ == "__main__":

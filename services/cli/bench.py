@@ -32,7 +32,10 @@ def overhead(
         CommandFailed: there is no cluster and none can be started, or a side fails.
     """
     with _cluster(state_dir, model, engine, dtype) as state, contextlib.ExitStack() as stack:
-        inside = stack.enter_context(EngineSide(state.engine_environment))
+        logs = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="tokenmill-bench-")))
+        inside = stack.enter_context(
+            EngineSide(state.engine_environment, log_file=logs / "engine.log")
+        )
         outside = StackSide(state.http_url, state.model_name, plan.concurrency)
         stack.callback(outside.close)
         # A client that is not on the same machine would not take the worker's time either.
