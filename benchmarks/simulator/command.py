@@ -16,8 +16,8 @@ from benchmarks.simulator.runs import Plan, simulate
 from benchmarks.simulator.synthetic import PREFIX, SHAPES
 from benchmarks.simulator.trace import BadTrace
 from benchmarks.simulator.worker import WorkerShape
+from services.core.step_time import StepTimeModel
 from services.scheduler.policies.registry import POLICIES
-from services.scheduler.step_model import StepModel
 
 ALL = "all"
 BUNDLED_TRACE = Path(__file__).parents[1] / "data" / "mooncake-conversation.jsonl.gz"
@@ -109,12 +109,12 @@ def _plan(options: argparse.Namespace) -> Plan:
     )
 
 
-def _step_model(path: Path | None) -> StepModel:
+def _step_model(path: Path | None) -> StepTimeModel:
     if path is None:
-        return StepModel()
+        return StepTimeModel()
     written: dict[str, Any] = json.loads(path.read_text())
-    known = {field.name for field in fields(StepModel)}
-    return StepModel(**{name: value for name, value in written.items() if name in known})
+    known = {field.name for field in fields(StepTimeModel)}
+    return StepTimeModel(**{name: value for name, value in written.items() if name in known})
 
 
 def _print_table(result: dict[str, Any]) -> None:

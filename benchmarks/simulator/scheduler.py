@@ -43,7 +43,7 @@ class SimulatedScheduler:
         # A worker without work says nothing here, and is not lost for that.
         self.fleet = Fleet(_NEVER_SILENT_S, salt)
         for worker in workers:
-            self.fleet.set_step_model(worker.worker_id, worker.shape.model)
+            self.fleet.set_step_time(worker.worker_id, worker.shape.model)
         self.index = KvIndex()
         self._policy = make_policy(policy, self.index, seed)
         self._limits = limits

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from benchmarks.simulator.sequence import SimulatedSequence
 from services.core.load import WorkerHeartbeat, WorkerLoad, WorkerState
-from services.scheduler.step_model import StepModel, StepWork
+from services.core.step_time import StepTimeModel, StepWork
 from worker.engine.block_pool import BlockPool
 from worker.engine.step_scheduler import SchedulerLimits, SequenceSlice, StepPlan, StepScheduler
 from worker.kv_events import KvEventLog
@@ -21,7 +21,7 @@ class WorkerShape:
         max_requests: running and waiting at once; more are refused.
     """
 
-    model: StepModel = field(default_factory=StepModel)
+    model: StepTimeModel = field(default_factory=StepTimeModel)
     num_blocks: int = 1_000
     block_size: int = 512
     max_num_seqs: int = 64

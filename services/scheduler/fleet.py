@@ -7,8 +7,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from services.core.load import WorkerHeartbeat, WorkerLoad, WorkerState
-from services.scheduler.placement import DEFAULT_STEP_MODEL, Candidate
-from services.scheduler.step_model import StepModel
+from services.core.step_time import StepTimeModel
+from services.scheduler.placement import DEFAULT_STEP_TIME, Candidate
 
 FORGET_AFTER_TIMEOUTS = 15
 """A worker silent for so many heartbeat timeouts is dropped from memory."""
@@ -59,12 +59,12 @@ class Fleet:
         self._timeout_s = heartbeat_timeout_s
         self._salt = salt
         self._workers: dict[str, _Worker] = {}
-        self._step_models: dict[str, StepModel] = {}
+        self._step_times: dict[str, StepTimeModel] = {}
         self._num_placed = 0
 
-    def set_step_model(self, worker_id: str, model: StepModel) -> None:
+    def set_step_time(self, worker_id: str, model: StepTimeModel) -> None:
         """How long the worker's steps take; until it is told, a default is assumed."""
-        self._step_models[worker_id] = model
+        self._step_times[worker_id] = model
 
     def hear(self, heartbeat: WorkerHeartbeat, now_s: float) -> bool:
         """Takes a worker's word.
@@ -112,7 +112,7 @@ class Fleet:
                 num_free_blocks=worker.load.num_free_blocks,
                 num_blocks=worker.load.num_blocks,
                 block_size=worker.load.block_size,
-                step_model=self._step_models.get(worker_id, DEFAULT_STEP_MODEL),
+                step_time=self._step_times.get(worker_id, DEFAULT_STEP_TIME),
             )
             for worker_id, worker in self._workers.items()
             if self._is_routable(worker, now_s)

@@ -6,15 +6,15 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from services.core.step_time import StepTimeModel
 from services.scheduler.order import HeldRequest
-from services.scheduler.step_model import StepModel
 
 FULL_PREFILL_TOKENS = 8_192
 """Prompt tokens waiting for prefill that weigh as much as a worker full of requests: some seconds
 of prefill on a small machine, about the time a full worker takes to free a place."""
 
 
-DEFAULT_STEP_MODEL = StepModel()
+DEFAULT_STEP_TIME = StepTimeModel()
 
 
 @dataclass(slots=True)
@@ -29,7 +29,7 @@ class Candidate:
         num_waiting: waiting or on their way.
         num_free_blocks: K/V blocks not held by a running sequence.
         num_blocks: K/V blocks of its pool; 0 if not known.
-        step_model: how long its steps take.
+        step_time: how long its steps take.
     """
 
     worker_id: str
@@ -42,7 +42,7 @@ class Candidate:
     num_free_blocks: int = 0
     num_blocks: int = 0
     block_size: int = 32
-    step_model: StepModel = DEFAULT_STEP_MODEL
+    step_time: StepTimeModel = DEFAULT_STEP_TIME
 
     @property
     def num_free(self) -> int:

@@ -81,7 +81,7 @@ class TokenmillPolicy:
     def _cost(
         self, candidate: Candidate, missing: int, num_prompt: int, now_s: float
     ) -> tuple[float, float]:
-        weights, model = self._weights, candidate.step_model
+        weights, model = self._weights, candidate.step_time
         held = candidate.num_blocks - candidate.num_free_blocks
         pairs = held * candidate.block_size
         token_s = model.prefill_token_s(candidate.num_running, pairs)

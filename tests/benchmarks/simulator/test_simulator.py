@@ -8,10 +8,10 @@ from benchmarks.simulator.sequence import SimulatedSequence
 from benchmarks.simulator.synthetic import SHAPES
 from benchmarks.simulator.trace import TraceRequest, at_rate
 from benchmarks.simulator.worker import SimulatedWorker, WorkerShape
+from services.core.step_time import StepTimeModel, StepWork
 from services.scheduler.policies.registry import POLICIES
-from services.scheduler.step_model import StepModel, StepWork
 
-MODEL = StepModel(
+MODEL = StepTimeModel(
     base_s=0.01,
     prefill_s=1e-4,
     prefill_pair_s=0.0,

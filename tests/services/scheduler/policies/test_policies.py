@@ -5,11 +5,11 @@ from dataclasses import replace
 import pytest
 
 from services.core.kv_events import KvEvent
+from services.core.step_time import StepTimeModel
 from services.scheduler.kv_index import KvIndex
 from services.scheduler.order import HeldRequest
 from services.scheduler.placement import Candidate, PlacementPolicy
 from services.scheduler.policies.registry import POLICIES, make_policy
-from services.scheduler.step_model import StepModel
 from tests.services.scheduler.requests import held
 
 BLOCK = 16
@@ -73,7 +73,7 @@ def test_locality_does_not_overload_a_worker():
 def test_a_slow_worker_is_given_less():
     policy = make_policy("tokenmill", KvIndex())
     slow, fast = worker("slow"), worker("fast", num_prefill=100)
-    slow.step_model = replace(StepModel(), prefill_s=1e-2)
+    slow.step_time = replace(StepTimeModel(), prefill_s=1e-2)
     assert choose(policy, [slow, fast]) == "fast"
 
 

@@ -1,8 +1,8 @@
 import pytest
 
-from services.scheduler.step_model import StepModel, StepWork
+from services.core.step_time import StepTimeModel, StepWork
 
-MODEL = StepModel(
+MODEL = StepTimeModel(
     base_s=1.0,
     prefill_s=0.1,
     prefill_pair_s=0.01,

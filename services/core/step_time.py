@@ -23,7 +23,7 @@ class StepWork:
 
 
 @dataclass(frozen=True, slots=True)
-class StepModel:
+class StepTimeModel:
     """Time of a step, affine in its work; `tokenmill calibrate` fits one to a worker.
 
     The defaults are a model of 8 billion parameters on one large GPU.
