@@ -15,7 +15,7 @@ from services.runtime import names
 from services.runtime.logs import bind_request, get_logger
 from services.runtime.telemetry import context_of
 from services.wire.queue import encode_cancel, encode_queued_request
-from services.wire.subjects import CANCELS, lane_of, message_id, requests_subject
+from services.wire.subjects import CANCELS, band_of, message_id, requests_subject
 
 log = get_logger(__name__)
 
@@ -61,9 +61,9 @@ class Dispatcher:
             Overloaded: the queue is full.
             DependencyLost: the broker does not answer.
         """
-        lane = lane_of(request.request_class, request.attempt)
+        band = band_of(request.request_class, request.attempt)
         await self._bus.enqueue(
-            requests_subject(request.model, lane),
+            requests_subject(request.model, band),
             encode_queued_request(request),
             message_id=message_id(request.request_id, request.attempt),
             template=names.REQUESTS_TEMPLATE,

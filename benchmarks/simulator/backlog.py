@@ -11,7 +11,7 @@ from services.core.blocks import BlockHash
 from services.core.request import QueuedRequest
 from services.core.sampling import SamplingParams
 from services.scheduler.order import HeldRequest
-from services.wire.subjects import LANES, lane_of
+from services.wire.subjects import BANDS, band_of
 
 _MS = 1000.0
 
@@ -20,7 +20,7 @@ class Backlog:
     """What no scheduler has pulled yet; positions are the indices of the trace."""
 
     def __init__(self) -> None:
-        self._lanes: dict[str, deque[HeldRequest]] = {lane: deque() for lane in LANES}
+        self._lanes: dict[str, deque[HeldRequest]] = {lane: deque() for lane in BANDS}
         self._num_entries = 0
 
     def __len__(self) -> int:
@@ -34,7 +34,7 @@ class Backlog:
         deadline_s: float,
     ) -> None:
         """Queues a request."""
-        lane = lane_of(request.request_class, 1)
+        lane = band_of(request.request_class, 1)
         queued = QueuedRequest(
             request_id=str(request_idx),
             attempt=1,

@@ -12,9 +12,9 @@ from services.core.load import WorkerHeartbeat
 from services.scheduler.batching import Batch, BatchLimits, form_batches
 from services.scheduler.fleet import Fleet, num_free
 from services.scheduler.kv_index import KvIndex
-from services.scheduler.order import HeldRequest, order
+from services.scheduler.order import FairOrder, HeldRequest
 from services.scheduler.policies.registry import make_policy
-from services.wire.subjects import LANES
+from services.wire.subjects import BANDS
 
 _NEVER_SILENT_S = 1e9
 
@@ -47,6 +47,7 @@ class SimulatedScheduler:
         self.index = KvIndex()
         self._policy = make_policy(policy, self.index, seed)
         self._limits = limits
+        self._order = FairOrder()
         self._num_look_ahead = num_look_ahead
         self.held: list[HeldRequest] = []
 
@@ -61,11 +62,14 @@ class SimulatedScheduler:
         candidates = self.fleet.candidates(now_s)
         room = num_free(candidates) + self._num_look_ahead - len(self.held)
         if room > 0 and len(backlog):
-            self.held += backlog.pull(dict.fromkeys(LANES, room))
+            self.held += backlog.pull(dict.fromkeys(BANDS, room))
         if not self.held:
             return Placed([], 0)
-        ordered = order(self.held, now_unix_ms=round(now_s * 1000))
+        ordered = self._order.order(self.held, now_unix_ms=round(now_s * 1000), now_s=now_s)
         batches = form_batches(ordered.ready, candidates, self._limits, self._policy, now_s)
+        for batch in batches:
+            for entry, num_missing in zip(batch.requests, batch.missing_tokens, strict=True):
+                self._order.placed(entry, num_missing, now_s)
         if batches or ordered.expired:
             placed = {entry.key for batch in batches for entry in batch.requests}
             self.held = [entry for entry in ordered.ready if entry.key not in placed]

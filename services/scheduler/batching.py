@@ -31,12 +31,17 @@ class Batch:
     """Requests for one worker, in their order.
 
     Attributes:
-        num_missing_tokens: prompt tokens that the worker is expected to compute.
+        missing_tokens: of each request, the prompt tokens that the worker is expected to compute.
     """
 
     worker_id: str
-    requests: list[HeldRequest] = field(default_factory=list)
-    num_missing_tokens: int = 0
+    requests: list[HeldRequest] = field(default_factory=list[HeldRequest])
+    missing_tokens: list[int] = field(default_factory=list[int])
+
+    @property
+    def num_missing_tokens(self) -> int:
+        """Prompt tokens that the worker is expected to compute."""
+        return sum(self.missing_tokens)
 
     @property
     def num_prompt_tokens(self) -> int:
@@ -114,5 +119,5 @@ def form_batches(
             batch = open_batches[candidate.worker_id] = Batch(candidate.worker_id)
             batches.append(batch)
         batch.requests.append(entry)
-        batch.num_missing_tokens += placement.num_missing_tokens
+        batch.missing_tokens.append(placement.num_missing_tokens)
     return batches

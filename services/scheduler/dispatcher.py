@@ -20,13 +20,14 @@ from services.core.load import WorkerHeartbeat
 from services.core.request import SubmissionOutcome, SubmissionResult
 from services.runtime.logs import get_logger
 from services.scheduler.batching import Batch, BatchLimits, form_batches, seconds_until_due
+from services.scheduler.fairness import FairnessRules
 from services.scheduler.fleet import Fleet, Ticket, num_free
 from services.scheduler.holdings import Hold, Holdings, Settlement, Spawn, Word
-from services.scheduler.order import order
+from services.scheduler.order import FairOrder
 from services.scheduler.queue_message import QueueMessage
 from services.scheduler.submission import PlacedBatch
 from services.scheduler.worker_client import WorkerClient
-from services.wire.subjects import LANES
+from services.wire.subjects import BANDS
 
 log = get_logger(__name__)
 
@@ -44,6 +45,7 @@ class DispatchLimits:
     """Bounds of dispatching; see the settings of the same names."""
 
     batch: BatchLimits
+    fairness: FairnessRules
     num_look_ahead: int
     max_held: int
     submit_timeout_s: float
@@ -76,6 +78,7 @@ class Dispatcher:
         self._on_room = on_room
         self._wake = asyncio.Event()
         self._is_draining = False
+        self._order = FairOrder(limits.fairness)
         self.holdings = Holdings(
             max_deliveries=limits.max_deliveries, spawn=spawn, on_change=self._wake.set
         )
@@ -109,9 +112,9 @@ class Dispatcher:
         room = num_free(candidates) + self._limits.num_look_ahead
         num_waiting = self.holdings.num_waiting()
         wanted: dict[str, int] = {}
-        for lane in LANES:
-            room -= num_waiting.get(lane, 0)
-            wanted[lane] = min(room, self._limits.max_held - len(self.holdings))
+        for band in BANDS:
+            room -= num_waiting.get(band, 0)
+            wanted[band] = min(room, self._limits.max_held - len(self.holdings))
         return wanted
 
     async def run(self) -> None:
@@ -142,7 +145,9 @@ class Dispatcher:
         now_s = time.monotonic()
         for worker_id in self._fleet.sweep(now_s):
             log.warning("worker.lost", worker_id=worker_id)
-        ordered = order(self.holdings.waiting(), now_unix_ms=int(time.time() * 1000))
+        ordered = self._order.order(
+            self.holdings.waiting(), now_unix_ms=int(time.time() * 1000), now_s=now_s
+        )
         for entry in ordered.expired:
             self.holdings.settle(entry.key, Settlement(Word.TERM, "expired"))
         candidates = self._fleet.candidates(now_s)
@@ -155,6 +160,8 @@ class Dispatcher:
         if due_s > 0:
             return min(due_s, TICK_S)
         for batch in form_batches(ordered.ready, candidates, self._limits.batch):
+            for entry, num_missing in zip(batch.requests, batch.missing_tokens, strict=True):
+                self._order.placed(entry, num_missing, now_s)
             holds = [self.holdings.claim(entry.key) for entry in batch.requests]
             self._spawn(self._submit(batch, holds, self._ticket(batch, now_s)))
         return TICK_S

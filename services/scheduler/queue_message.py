@@ -22,15 +22,15 @@ class QueueMessage:
     request that runs is answered Gone by its owner.
 
     Attributes:
-        lane: the lane that it waited in.
+        band: the band that it waited in.
         position: in the stream; rises with arrival.
         num_deliveries: how often it was pulled, this time included.
         published_s: when the stream took it, Unix seconds.
     """
 
-    def __init__(self, message: Msg, lane: str) -> None:
+    def __init__(self, message: Msg, band: str) -> None:
         self._message = message
-        self.lane = lane
+        self.band = band
         self.subject = message.subject
         self.payload = message.data
         self.headers: Mapping[str, str] = message.headers or {}

@@ -24,7 +24,7 @@ from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy
 from services.runtime.bus import Bus, QueueLimits
 from services.runtime.logs import get_logger
 from services.scheduler.queue_message import QueueMessage
-from services.wire.subjects import LANES, REQUESTS_STREAM, requests_consumer, requests_subject
+from services.wire.subjects import BANDS, REQUESTS_STREAM, requests_consumer, requests_subject
 
 log = get_logger(__name__)
 
@@ -92,9 +92,9 @@ class QueueReader:
                 lane,
                 f"$JS.API.CONSUMER.MSG.NEXT.{REQUESTS_STREAM}.{requests_consumer(model, lane)}",
             )
-            for lane in LANES
+            for lane in BANDS
         ]
-        self._lane_of_subject = {requests_subject(model, lane): lane for lane in LANES}
+        self._lane_of_subject = {requests_subject(model, lane): lane for lane in BANDS}
         self.is_ready = False
 
     def poke(self) -> None:
@@ -130,7 +130,7 @@ class QueueReader:
     async def _open(self) -> None:
         async with asyncio.timeout(API_TIMEOUT_S):
             await self._bus.ensure_requests_stream(self._queue)
-            for lane in LANES:
+            for lane in BANDS:
                 name = requests_consumer(self._model, lane)
                 await self._bus.jetstream.add_consumer(
                     REQUESTS_STREAM,

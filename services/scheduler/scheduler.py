@@ -47,6 +47,7 @@ class Scheduler:
             self._client,
             DispatchLimits(
                 batch=settings.batch_limits(),
+                fairness=settings.fairness_rules(),
                 num_look_ahead=settings.num_look_ahead,
                 max_held=settings.max_held,
                 submit_timeout_s=settings.submit_timeout_s,

@@ -6,6 +6,7 @@ from pydantic import Field
 
 from services.runtime.settings import QueueSettings
 from services.scheduler.batching import BatchLimits
+from services.scheduler.fairness import FairnessRules
 
 
 class SchedulerSettings(QueueSettings):
@@ -27,6 +28,17 @@ class SchedulerSettings(QueueSettings):
 
     wait_while_idle: bool = False
     """Hold back even while a worker has nothing to do."""
+
+    min_class_share: float = Field(default=0.05, ge=0, le=0.5)
+    """Share of the prompt tokens that go out which a lower class has for sure while it waits. Above
+    0, so that nothing starves; small, so that a person hardly notices."""
+
+    fair_output_weight: float = Field(default=2.0, ge=0)
+    """What an output token counts against a computed prompt token when tenants of a class take
+    turns. Above 1: it takes a step of its own, a prompt token shares one."""
+
+    fair_half_life_s: float = Field(default=60.0, gt=0)
+    """After so long, half of what a tenant was served is forgotten, seconds."""
 
     num_look_ahead: int = Field(default=4, ge=0)
     """Requests pulled beyond the free capacity, so that a freed place is taken at once. Small: what
@@ -58,6 +70,10 @@ class SchedulerSettings(QueueSettings):
     owner_retry_s: float = Field(default=0.5, gt=0)
     """After an owner could not be reached, the first retry comes so much later, seconds; each
     further one doubles that."""
+
+    def fairness_rules(self) -> FairnessRules:
+        """What is fair."""
+        return FairnessRules(self.fair_output_weight, self.fair_half_life_s, self.min_class_share)
 
     def batch_limits(self) -> BatchLimits:
         """Bounds of a batch."""

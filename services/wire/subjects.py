@@ -7,11 +7,11 @@ from services.core.request import RequestClass
 REQUESTS_STREAM = "TOKENMILL_REQUESTS"
 REQUESTS_WILDCARD = "tokenmill.requests.>"
 
-RESUME_LANE = "resume"
-"""Lane of attempts after the first: pulled before every class."""
+RESUME_BAND = "resume"
+"""Band of attempts after the first: it goes before every class."""
 
-LANES = (RESUME_LANE, *(cls.value for cls in RequestClass))
-"""All lanes of a model, the most urgent first."""
+BANDS = (RESUME_BAND, *(cls.value for cls in RequestClass))
+"""All bands of a model's queue, the most urgent first."""
 
 HEARTBEATS_WILDCARD = "tokenmill.heartbeats.>"
 CANCELS = "tokenmill.cancels"
@@ -41,9 +41,9 @@ def heartbeats_of(model: str) -> str:
     return f"tokenmill.heartbeats.{token(model)}.*"
 
 
-def lane_of(request_class: RequestClass, attempt: int) -> str:
+def band_of(request_class: RequestClass, attempt: int) -> str:
     """A later attempt goes ahead of new work: its client has been waiting longest."""
-    return RESUME_LANE if attempt > 1 else request_class.value
+    return RESUME_BAND if attempt > 1 else request_class.value
 
 
 def message_id(request_id: str, attempt: int) -> str:

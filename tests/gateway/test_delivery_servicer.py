@@ -7,7 +7,7 @@ import pytest
 
 from services.core.delivery import Attach, Attached, Cancel, Gone
 from services.core.request import FinishReason
-from services.wire.subjects import RESUME_LANE
+from services.wire.subjects import RESUME_BAND
 from tests.gateway.conftest import Served
 from tests.gateway.fake_cluster import fake_worker
 
@@ -50,7 +50,7 @@ async def test_a_lost_worker_is_followed_by_one_that_goes_on(served: Served, cli
         worker.die()
     following = await served.cluster.queue.next_attempt()
     assert following == replace(request, attempt=2)
-    assert served.cluster.queue.subjects[-1].endswith(f".{RESUME_LANE}")
+    assert served.cluster.queue.subjects[-1].endswith(f".{RESUME_BAND}")
     assert len(set(served.cluster.queue.message_ids)) == 2
     async with fake_worker(served.grpc_target, "w2") as worker:
         assert await worker.attach(request.request_id, 2) == Attached(1, (5, 6))

@@ -17,7 +17,7 @@ from services.wire.queue import encode_cancel, encode_queued_request
 from services.wire.subjects import (
     CANCELS,
     REQUESTS_STREAM,
-    lane_of,
+    band_of,
     message_id,
     requests_consumer,
     requests_subject,
@@ -60,7 +60,7 @@ class FakeCluster:
         for request in requests:
             request = queued(request) if isinstance(request, str) else request
             await self.bus.enqueue(
-                requests_subject(MODEL, lane_of(request.request_class, request.attempt)),
+                requests_subject(MODEL, band_of(request.request_class, request.attempt)),
                 encode_queued_request(request),
                 message_id=message_id(request.request_id, request.attempt),
                 template=names.REQUESTS_TEMPLATE,

@@ -8,7 +8,7 @@ from services.core.load import WorkerHeartbeat, WorkerLoad, WorkerState
 from services.core.request import QueuedRequest, RequestClass
 from services.core.sampling import SamplingParams
 from services.scheduler.order import HeldRequest
-from services.wire.subjects import lane_of
+from services.wire.subjects import band_of
 
 MODEL = "model.of tests"
 NOW_MS = 1_000_000
@@ -58,7 +58,7 @@ def held(
         deadline_unix_ms=deadline_unix_ms,
     )
     return HeldRequest(
-        request, lane_of(request_class, attempt), position, held_since_s, num_failures
+        request, band_of(request_class, attempt), position, held_since_s, num_failures
     )
 
 

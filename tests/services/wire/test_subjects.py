@@ -3,7 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.core.request import RequestClass
-from services.wire.subjects import LANES, RESUME_LANE, lane_of, requests_subject, token
+from services.wire.subjects import BANDS, RESUME_BAND, band_of, requests_subject, token
 
 
 @given(st.text(min_size=1, max_size=30), st.text(min_size=1, max_size=30))
@@ -18,5 +18,5 @@ def test_dots_in_model_names_do_not_split_the_subject():
 
 @pytest.mark.parametrize("request_class", list(RequestClass))
 def test_later_attempts_take_the_resume_lane(request_class: RequestClass):
-    assert lane_of(request_class, 1) == request_class.value
-    assert lane_of(request_class, 2) == RESUME_LANE == LANES[0]
+    assert band_of(request_class, 1) == request_class.value
+    assert band_of(request_class, 2) == RESUME_BAND == BANDS[0]
