@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import AsyncGenerator, Awaitable, Callable
 
+from gateway.answer_times import PieceTimes
 from gateway.ask import Piece
 from gateway.live_request import LiveRequest
 from gateway.record import AnswerRecord
@@ -65,7 +67,9 @@ class Answer:
         num_given = 0
         while True:
             token_ids = await live.next_token_ids()
-            if token_ids:
+            arrived_ns = live.arrived_ns
+            has_tokens = bool(token_ids)
+            if has_tokens:
                 self._record.token_came()
             delta = self._text.feed(token_ids)
             text, stopped, num_tokens = delta.text, delta.stopped, delta.num_tokens
@@ -75,16 +79,24 @@ class Answer:
             token_ids = token_ids[: num_tokens - num_given]
             num_given = num_tokens
             reason = FinishReason.STOP if stopped else live.finish_reason
+            ready_ns = time.time_ns()
             if reason is not None:
                 if stopped:
                     self._stop(live)
                 yield await self._last(text, token_ids, reason, num_tokens)
+                self._note_taken(arrived_ns, ready_ns)
                 return
             if text or token_ids:
                 self._seen.append(text)
                 yield Piece(text, token_ids)
+            if has_tokens:
+                self._note_taken(arrived_ns, ready_ns)
             if live.error is not None:
                 raise live.error
+
+    def _note_taken(self, arrived_ns: int, ready_ns: int) -> None:
+        """Whoever reads the pieces asks for the next one once this one is written."""
+        self._record.times.add(PieceTimes(arrived_ns, ready_ns, time.time_ns()))
 
     async def _last(
         self, text: str, token_ids: tuple[int, ...], reason: FinishReason, num_tokens: int

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import enum
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Protocol
@@ -58,6 +59,7 @@ class LiveRequest:
         is_settled: the worker itself ended it; nobody needs to be told to stop.
         token_ids: delivered so far.
         cached_tokens: prompt tokens reused by the first attempt that delivered.
+        arrived_ns: Unix time at which the oldest of the tokens not yet taken came.
     """
 
     def __init__(self, request: QueuedRequest, trace: TraceContext) -> None:
@@ -65,6 +67,7 @@ class LiveRequest:
         self.trace = trace
         self.token_ids: list[int] = []
         self.cached_tokens = 0
+        self.arrived_ns = 0
         self.finish_reason: FinishReason | None = None
         self.error: TokenmillError | None = None
         self.attachment: Attachment | None = None
@@ -104,6 +107,8 @@ class LiveRequest:
             return Verdict.LOST
         if not self.token_ids and delta.cached_tokens:
             self.cached_tokens = delta.cached_tokens
+        if delta.token_ids and self._num_taken == len(self.token_ids):
+            self.arrived_ns = time.time_ns()
         self.token_ids.extend(delta.token_ids)
         if delta.token_ids:
             self._news.set()

@@ -8,6 +8,7 @@ import time
 from opentelemetry.trace import Span, SpanKind, StatusCode
 
 from gateway import metrics
+from gateway.answer_times import AnswerTimes
 from gateway.ask import Ask
 from gateway.live_request import LiveRequest
 from services.core.request import FinishReason, Usage
@@ -30,6 +31,7 @@ class AnswerRecord:
         self._error: BaseException | None = None
         self._finish_reason = ""
         self.live: LiveRequest | None = None
+        self.times = AnswerTimes()
         self.span: Span = tracer.start_span(
             f"{ask.operation} {model}",
             kind=SpanKind.INTERNAL,
@@ -78,6 +80,7 @@ class AnswerRecord:
             self.span.set_attribute(names.GEN_AI_RESPONSE_TIME_TO_FIRST_CHUNK, self._first_token_s)
         if self._usage is not None:
             self._count_tokens(self._usage, duration_s)
+        self.span.set_attributes(self.times.attributes())
         if self.live is not None:
             self.span.set_attribute(names.ATTEMPT, self.live.request.attempt)
         if error_type:

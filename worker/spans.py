@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import enum
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from opentelemetry import context as otel_context
 from opentelemetry.context import Context
@@ -139,22 +141,41 @@ class RequestSpans:
         self._num_steps = 0
 
 
-def trace_step(report: StepReport, requests: Sequence[RequestSpans]) -> None:
-    """One root span for a step, with links to the requests in it."""
+class StepPhase(enum.Enum):
+    """What a step did for one request."""
+
+    PREFILL = "prefill"
+    DECODE = "decode"
+    PREEMPTED = "preempted"
+
+
+@dataclass(frozen=True, slots=True)
+class StepShare:
+    """One request's share in a step; num_tokens: its own, 0 if it was preempted."""
+
+    spans: RequestSpans
+    phase: StepPhase
+    num_tokens: int
+
+
+def trace_step(report: StepReport, shares: Sequence[StepShare]) -> None:
+    """One root span for a step, with links to the requests in it that say what it did for each."""
     num_seqs = len(report.prefill_tokens_by_seq) + len(report.decode_seq_ids)
+    num_prefill_tokens = sum(report.prefill_tokens_by_seq.values())
     links: list[Link] = []
-    for spans in requests[:MAX_STEP_LINKS]:
-        context = spans.request.get_span_context()
+    for share in shares[:MAX_STEP_LINKS]:
+        context = share.spans.request.get_span_context()
         if context.is_valid:
-            links.append(Link(context))
+            attributes = {names.STEP_PHASE: share.phase.value, names.NUM_TOKENS: share.num_tokens}
+            links.append(Link(context, attributes))
     span = tracer.start_span(
         names.SPAN_ENGINE_STEP,
         Context(),
         links=links,
         attributes={
             names.BATCH_SIZE: num_seqs,
-            names.NUM_TOKENS: sum(report.prefill_tokens_by_seq.values())
-            + len(report.decode_seq_ids),
+            names.NUM_TOKENS: num_prefill_tokens + len(report.decode_seq_ids),
+            names.NUM_PREFILL_TOKENS: num_prefill_tokens,
             names.NUM_PREEMPTIONS: len(report.preempted_seq_ids),
         },
         start_time=report.started_ns,

@@ -12,7 +12,7 @@ from worker.delivery_client import GatewayStream
 from worker.engine.port import StepReport
 from worker.engine_bridge import StepNews
 from worker.job import Job
-from worker.spans import trace_step
+from worker.spans import StepPhase, StepShare, trace_step
 
 
 class StepRouter:
@@ -67,22 +67,25 @@ class StepRouter:
         return finished
 
     def _note_spans(self, report: StepReport) -> None:
-        in_step: list[Job] = []
+        shares: list[StepShare] = []
         for seq_id in (*report.prefill_tokens_by_seq, *report.decode_seq_ids):
             job = self._table.of_seq(seq_id)
             if job is not None:
-                in_step.append(job)
-                job.spans.stepped(report.prefill_tokens_by_seq.get(seq_id, 0))
+                num_prefill = report.prefill_tokens_by_seq.get(seq_id, 0)
+                phase = StepPhase.PREFILL if num_prefill else StepPhase.DECODE
+                shares.append(StepShare(job.spans, phase, num_prefill or 1))
+                job.spans.stepped(num_prefill)
         for seq_id in report.preempted_seq_ids:
             job = self._table.of_seq(seq_id)
             if job is not None:
+                shares.append(StepShare(job.spans, StepPhase.PREEMPTED, 0))
                 job.spans.preempted()
         for output in report.outputs:
             job = self._table.of_seq(output.seq_id)
             if job is not None:
                 job.spans.emitted(output, report.ended_ns)
-        if in_step and self._trace_steps:
-            trace_step(report, [job.spans for job in in_step])
+        if shares and self._trace_steps:
+            trace_step(report, shares)
 
 
 def _owner_of(blocks: Sequence[BlockPayload], finished: Sequence[Job]) -> Job | None:

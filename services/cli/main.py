@@ -136,7 +136,7 @@ def ask(
     prompt: Annotated[str, typer.Argument(help="The question.")],
     as_json: flags.AsJson = False,
     max_tokens: Annotated[int | None, typer.Option(help="Longest answer.")] = None,
-    temperature: Annotated[float | None, typer.Option(help="0 is greedy.")] = None,
+    temperature: Annotated[float, typer.Option(help="0 is greedy.")] = 0.0,
     url: Annotated[
         str | None, typer.Option(help="A gateway elsewhere.", show_default=False)
     ] = None,
@@ -176,6 +176,31 @@ def trace(
         flags.print_json(trace_as_json(found.tree.trace_id, found.spans, found.linked))
     else:
         out.print(render_tree(found.tree))
+
+
+@app.command()
+def explain(
+    request_id: Annotated[
+        str | None,
+        typer.Argument(help="Request id or trace id; without it, the latest.", show_default=False),
+    ] = None,
+    slowest: Annotated[
+        int, typer.Option(min=0, max=100, help="The N slowest that are kept, instead.")
+    ] = 0,
+    p99: Annotated[bool, typer.Option("--p99", help="The one at the 99th percentile.")] = False,
+    as_json: flags.AsJson = False,
+    state_dir: flags.StateDir = None,
+) -> None:
+    """Shows why a request took as long as it did: parts that sum to its latency."""
+    from services.cli.explain.command import explain as command
+
+    command(
+        flags.state_dir_of(state_dir) / "traces.sqlite",
+        request_id,
+        slowest=slowest,
+        p99=p99,
+        as_json=as_json,
+    )
 
 
 @app.command(

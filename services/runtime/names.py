@@ -8,6 +8,7 @@ from __future__ import annotations
 # Spans inside a process. RPC spans bear their method, bus spans operation and destination.
 SPAN_SCHEDULER_PLACE = "scheduler.place"
 SPAN_SCHEDULER_BATCH = "scheduler.batch"
+SPAN_GATEWAY_LIMITS = "gateway.limits"
 SPAN_WORKER_REQUEST = "worker.request"
 SPAN_ENGINE_STEP = "engine.step"
 SPAN_ENGINE_PREFILL = "engine.prefill"
@@ -68,6 +69,14 @@ NUM_TOKENS = "tokenmill.num_tokens"
 NUM_BLOCKS = "tokenmill.num_blocks"
 NUM_PREEMPTIONS = "tokenmill.num_preemptions"
 OUTCOME = "tokenmill.outcome"
+# Of a link from a step to a request in it: its own tokens, and which kind they were.
+STEP_PHASE = "tokenmill.step.phase"
+PLACEMENT_STARTED_NS = "tokenmill.placement.started_ns"
+NUM_PREFILL_TOKENS = "tokenmill.engine.prefill_tokens"
+# Unix time in ns: arrived, ready, taken; of a slow gap, first when the piece before was taken.
+STREAM_FIRST_NS = "tokenmill.stream.first_ns"
+STREAM_LAST_NS = "tokenmill.stream.last_ns"
+STREAM_SLOW_GAPS_NS = "tokenmill.stream.slow_gaps_ns"
 
 # Metrics (Prometheus names; the gen_ai ones by the OpenTelemetry rule: dots to _, unit appended).
 METRIC_RPC_SERVER_DURATION = "rpc_server_call_duration_seconds"

@@ -90,7 +90,10 @@ def _span(span: Span, service: str, resource: dict[str, AttributeValue]) -> Stor
         end_ns=span.end_time_unix_nano,
         is_error=span.status.code == Status.STATUS_CODE_ERROR,
         attributes=attributes,
-        links=tuple(SpanLink(link.trace_id.hex(), link.span_id.hex()) for link in span.links),
+        links=tuple(
+            SpanLink(link.trace_id.hex(), link.span_id.hex(), _attributes(link.attributes))
+            for link in span.links
+        ),
     )
 
 

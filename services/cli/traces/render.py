@@ -123,5 +123,12 @@ def _span_as_json(span: StoredSpan) -> dict[str, Any]:
         "end_ns": span.end_ns,
         "is_error": span.is_error,
         "attributes": dict(span.attributes),
-        "links": [{"trace_id": link.trace_id, "span_id": link.span_id} for link in span.links],
+        "links": [
+            {
+                "trace_id": link.trace_id,
+                "span_id": link.span_id,
+                "attributes": dict(link.attributes),
+            }
+            for link in span.links
+        ],
     }

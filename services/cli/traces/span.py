@@ -10,10 +10,11 @@ AttributeValue = str | int | float | bool | list[str | int | float | bool]
 
 @dataclass(frozen=True, slots=True)
 class SpanLink:
-    """Another span that this one has to do with."""
+    """Another span that this one has to do with, and in what way."""
 
     trace_id: str
     span_id: str
+    attributes: Mapping[str, AttributeValue] = field(default_factory=dict[str, AttributeValue])
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,8 @@ MAX_SPANS = 300_000
 """About 20,000 requests, engine steps included, and 200 MB."""
 
 MAX_AGE_S = 86_400.0
+MAX_NAMED_S = 60.0
+"""Bounds the search of `named_between`: no engine step is longer."""
 _PRUNE_EVERY_SPANS = 5_000
 _BUSY_TIMEOUT_S = 5.0
 
@@ -27,6 +29,7 @@ CREATE TABLE IF NOT EXISTS spans (
     name TEXT NOT NULL, service TEXT NOT NULL, kind TEXT NOT NULL,
     start_ns INTEGER NOT NULL, end_ns INTEGER NOT NULL, is_error INTEGER NOT NULL,
     attributes TEXT NOT NULL, links TEXT NOT NULL, UNIQUE (trace_id, span_id));
+CREATE INDEX IF NOT EXISTS spans_by_name ON spans (name, start_ns);
 CREATE TABLE IF NOT EXISTS links (row INTEGER NOT NULL, trace_id TEXT NOT NULL);
 CREATE INDEX IF NOT EXISTS links_by_trace ON links (trace_id);
 CREATE INDEX IF NOT EXISTS links_by_row ON links (row);
@@ -122,6 +125,24 @@ class TraceStore:
             (trace_id, trace_id),
         )
 
+    def named_between(self, name: str, start_ns: int, end_ns: int) -> list[StoredSpan]:
+        """Spans of a name that overlap a window and last MAX_NAMED_S at most; by start."""
+        return self._read(
+            "WHERE name = ? AND start_ns > ? AND start_ns < ? AND end_ns > ?"
+            " ORDER BY start_ns, row",
+            (name, start_ns - round(MAX_NAMED_S * 1e9), end_ns, start_ns),
+        )
+
+    def latencies(self) -> list[tuple[int, str]]:
+        """Duration in ns at the door, and trace id, of each request kept; shortest first."""
+        return list(
+            self._db.execute(
+                "SELECT max(s.end_ns) - min(s.start_ns) AS ns, r.trace_id"
+                " FROM requests r JOIN spans s ON s.row = r.row WHERE s.kind = 'server'"
+                " GROUP BY r.trace_id ORDER BY ns, r.trace_id"
+            )
+        )
+
     def seconds_since_arrival(self, trace_id: str) -> float:
         """Seconds since the last span of a trace came in."""
         (latest_s,) = self._db.execute(
@@ -145,7 +166,9 @@ class TraceStore:
                 span.end_ns,
                 span.is_error,
                 json.dumps(span.attributes),
-                json.dumps([[link.trace_id, link.span_id] for link in span.links]),
+                json.dumps(
+                    [[link.trace_id, link.span_id, dict(link.attributes)] for link in span.links]
+                ),
             ),
         )
         if cursor.rowcount == 0:
@@ -162,7 +185,7 @@ class TraceStore:
                 (row, str(request_id), span.trace_id, span.start_ns),
             )
 
-    def _read(self, where: str, values: Sequence[str]) -> list[StoredSpan]:
+    def _read(self, where: str, values: Sequence[str | int]) -> list[StoredSpan]:
         rows = self._db.execute(f"SELECT {_COLUMNS} FROM spans {where}", values)
         return [
             StoredSpan(

@@ -26,8 +26,7 @@ def a_span(
         parent_span_id=parent.encode().hex(),
         name=name,
         service="tokenmill-gateway",
-        kind="internal",
         start_ns=start_ms * MS,
         end_ns=(start_ms + ms) * MS,
-        **{"attributes": attributes, **fields},  # pyright: ignore[reportArgumentType]
+        **{"kind": "internal", "attributes": attributes, **fields},  # pyright: ignore[reportArgumentType]
     )

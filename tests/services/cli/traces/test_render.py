@@ -47,7 +47,9 @@ def test_orphans_are_shown_apart():
 
 
 def test_json_holds_every_field_of_every_span():
-    step = a_span("step", trace_id=OTHER_TRACE, links=(SpanLink(TRACE, "01"),))
+    step = a_span(
+        "step", trace_id=OTHER_TRACE, links=(SpanLink(TRACE, "01", {"tokenmill.num_tokens": 3}),)
+    )
     answer = trace_as_json(TRACE, [a_span("root", attributes={"a": 1})], [step])
     assert answer["trace_id"] == TRACE
     assert answer["spans"] == [
@@ -65,4 +67,6 @@ def test_json_holds_every_field_of_every_span():
         }
     ]
     assert answer["linked_spans"][0]["trace_id"] == OTHER_TRACE
-    assert answer["linked_spans"][0]["links"] == [{"trace_id": TRACE, "span_id": "01"}]
+    assert answer["linked_spans"][0]["links"] == [
+        {"trace_id": TRACE, "span_id": "01", "attributes": {"tokenmill.num_tokens": 3}}
+    ]

@@ -114,3 +114,28 @@ def test_a_store_tells_when_the_last_span_of_a_trace_came_in(open_store: OpenSto
     store.add([a_span("root")])
     clock.now_s += 2
     assert store.seconds_since_arrival(TRACE) == 2
+
+
+def test_spans_of_a_name_are_found_by_when_they_were(open_store: OpenStore):
+    store = open_store()
+    store.add(
+        [
+            a_span("engine.step", trace_id=TRACE, start_ms=0, ms=10),
+            a_span("engine.step", trace_id=OTHER_TRACE, start_ms=20, ms=10),
+            a_span("cache.fetch", trace_id=OTHER_TRACE, start_ms=20, ms=10),
+        ]
+    )
+    found = store.named_between("engine.step", 15 * 1_000_000, 25 * 1_000_000)
+    assert [(span.name, span.trace_id) for span in found] == [("engine.step", OTHER_TRACE)]
+
+
+def test_latencies_are_those_at_the_door_shortest_first(open_store: OpenStore):
+    store = open_store()
+    store.add(
+        [
+            a_span("POST", trace_id=OTHER_TRACE, ms=50, kind="server", request_id="slow"),
+            a_span("POST", trace_id=TRACE, ms=10, kind="server", request_id="fast"),
+            a_span("worker.request", trace_id=TRACE, ms=90, request_id="fast"),
+        ]
+    )
+    assert store.latencies() == [(10_000_000, TRACE), (50_000_000, OTHER_TRACE)]

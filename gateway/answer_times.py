@@ -1,0 +1,69 @@
+"""When each piece of an answer came, was made text, and was taken by the client."""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from services.runtime import names
+
+MAX_SLOW_GAPS = 8
+"""Gaps kept of each answer: enough to explain it, few enough for a span."""
+
+
+@dataclass(frozen=True, slots=True)
+class PieceTimes:
+    """One piece on its way, Unix time in ns.
+
+    Attributes:
+        arrived_ns: the worker's frame was here.
+        ready_ns: its ids were text.
+        taken_ns: the client's connection had taken it; later than ready_ns by much if the client
+            reads slowly.
+    """
+
+    arrived_ns: int
+    ready_ns: int
+    taken_ns: int
+
+
+class AnswerTimes:
+    """Keeps the first piece, the last, and the slowest gaps between; bounded."""
+
+    def __init__(self) -> None:
+        self._first: PieceTimes | None = None
+        self._last: PieceTimes | None = None
+        self._slow: list[tuple[int, int, int, PieceTimes]] = []
+        self._num_pieces = 0
+
+    def add(self, piece: PieceTimes) -> None:
+        """A piece with tokens was taken."""
+        before = self._last
+        self._last = piece
+        self._num_pieces += 1
+        if before is None:
+            self._first = piece
+            return
+        gap = (piece.taken_ns - before.taken_ns, self._num_pieces, before.taken_ns, piece)
+        if len(self._slow) < MAX_SLOW_GAPS:
+            heapq.heappush(self._slow, gap)
+        elif gap[0] > self._slow[0][0]:
+            heapq.heapreplace(self._slow, gap)
+
+    def attributes(self) -> Mapping[str, list[int]]:
+        """For a span: each list is flat, as attributes must be; empty if no piece came."""
+        if self._first is None or self._last is None:
+            return {}
+        gaps: list[int] = []
+        for _, _, since_ns, piece in sorted(self._slow, key=lambda gap: gap[1]):
+            gaps.extend((since_ns, *_stamps(piece)))
+        return {
+            names.STREAM_FIRST_NS: _stamps(self._first),
+            names.STREAM_LAST_NS: _stamps(self._last),
+            names.STREAM_SLOW_GAPS_NS: gaps,
+        }
+
+
+def _stamps(piece: PieceTimes) -> list[int]:
+    return [piece.arrived_ns, piece.ready_ns, piece.taken_ns]

@@ -1,0 +1,1 @@
+"""Where the time of one request went, as parts that sum to it."""
