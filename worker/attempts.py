@@ -53,6 +53,8 @@ class Attempt:
             finish_reason=output.finish_reason,
             error_message=output.error_message,
             cached_tokens=output.cached_tokens,
+            logprobs=output.logprobs,
+            prompt_logprobs=output.prompt_logprobs,
         )
         if self.phase is AttemptPhase.DELIVERING:
             return delta

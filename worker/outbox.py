@@ -45,7 +45,7 @@ class Outbox:
         self._last_step_idx = max(self._last_step_idx, step_idx)
         for delta in deltas:
             self._deltas.setdefault(delta.handle, []).append(delta)
-            self._num_tokens += len(delta.token_ids)
+            self._num_tokens += len(delta.token_ids) + len(delta.prompt_logprobs)
 
     def take(self) -> list[WorkerMessage]:
         """All that waits, in the order to write it."""
@@ -70,4 +70,6 @@ def merge_deltas(deltas: Sequence[RequestDelta]) -> RequestDelta:
         finish_reason=last.finish_reason,
         error_message=last.error_message,
         cached_tokens=first.cached_tokens,
+        logprobs=tuple(entry for delta in deltas for entry in delta.logprobs),
+        prompt_logprobs=first.prompt_logprobs,
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from services.core.logprobs import TokenLogprobs
 from services.core.request import FinishReason
 
 
@@ -32,6 +33,9 @@ class RequestDelta:
         first_position: output position of token_ids[0], counted from 0 over all attempts.
         finish_reason: set in the last delta only.
         cached_tokens: prompt tokens whose K/V was reused; set in an attempt's first delta.
+        logprobs: one per token, if the request asks for them.
+        prompt_logprobs: of the prompt from its second token on, if asked for; set in the first
+            delta of a request.
     """
 
     handle: int
@@ -40,6 +44,8 @@ class RequestDelta:
     finish_reason: FinishReason | None = None
     error_message: str = ""
     cached_tokens: int = 0
+    logprobs: Sequence[TokenLogprobs] = ()
+    prompt_logprobs: Sequence[TokenLogprobs] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
+from hashlib import blake2b
+from struct import pack
 
 from services.core.errors import InvalidRequest
 
@@ -11,6 +14,14 @@ MAX_STOP_STRINGS = 16
 MAX_STOP_STRING_CHARS = 256
 MAX_STOP_TOKEN_IDS = 64
 MAX_TEMPERATURE = 2.0
+MAX_PENALTY = 2.0
+MAX_REPETITION_PENALTY = 10.0
+MAX_LOGIT_BIAS = 100.0
+MAX_LOGIT_BIASES = 1024
+MAX_ALLOWED_TOKEN_IDS = 4096
+MAX_BANNED_TOKEN_IDS = 1024
+MAX_TOP_LOGPROBS = 20
+MAX_CHOICES = 128
 MIN_SEED, MAX_SEED = -(2**63), 2**63 - 1
 
 
@@ -29,6 +40,16 @@ class SamplingParams:
         stop: texts that end the answer and are not part of it.
         stop_token_ids: ids that end the answer, beside the model's own.
         ignore_eos: go on past the model's end-of-sequence tokens.
+        repetition_penalty: above 1 makes tokens of prompt and answer less likely, whatever their
+            number: positive logits are divided by it, negative ones multiplied. 1 is off.
+        presence_penalty: subtracted once from the logits of tokens that the answer has, in [-2, 2].
+        frequency_penalty: the same, once for each time that the answer has the token.
+        logit_bias: (token id, bias in [-100, 100]), added to logits; each id at most once.
+        allowed_token_ids: only these may be chosen; empty allows all.
+        banned_token_ids: these are never chosen.
+        logprobs: report the chosen token's log-probability and those of so many likeliest tokens,
+            before penalties, bias and temperature; None reports nothing.
+        prompt_logprobs: the same for every prompt token but the first.
     """
 
     max_tokens: int | None = None
@@ -41,6 +62,43 @@ class SamplingParams:
     stop: tuple[str, ...] = ()
     stop_token_ids: tuple[int, ...] = ()
     ignore_eos: bool = False
+    repetition_penalty: float = 1.0
+    presence_penalty: float = 0.0
+    frequency_penalty: float = 0.0
+    logit_bias: tuple[tuple[int, float], ...] = ()
+    allowed_token_ids: tuple[int, ...] = ()
+    banned_token_ids: tuple[int, ...] = ()
+    logprobs: int | None = None
+    prompt_logprobs: int | None = None
+
+    @property
+    def penalizes(self) -> bool:
+        """Whether the tokens so far change what comes."""
+        return (
+            self.repetition_penalty != 1.0
+            or self.presence_penalty != 0.0
+            or self.frequency_penalty != 0.0
+        )
+
+
+def seed_of_choice(seed: int, choice_idx: int) -> int:
+    """The seed of one of several answers to a request; the first one's is the request's own.
+
+    Hashed, so that the choices of neighbouring seeds differ from each other.
+    """
+    if choice_idx == 0:
+        return seed
+    digest = blake2b(pack("<qI", seed, choice_idx), digest_size=8, person=b"tokenmill-choice")
+    return int.from_bytes(digest.digest(), "little", signed=True)
+
+
+def check_num_choices(num_choices: int, *, field: str) -> None:
+    """Refuses a number of answers out of range.
+
+    Raises:
+        InvalidRequest: names the field as the caller calls it.
+    """
+    _check(1 <= num_choices <= MAX_CHOICES, field, num_choices, f"1 to {MAX_CHOICES}")
 
 
 def check_sampling(params: SamplingParams, *, vocab_size: int) -> None:
@@ -91,14 +149,51 @@ def check_sampling(params: SamplingParams, *, vocab_size: int) -> None:
             f"a text of {len(text)} characters",
             f"1 to {MAX_STOP_STRING_CHARS} characters",
         )
+    _check_ids("stop_token_ids", params.stop_token_ids, MAX_STOP_TOKEN_IDS, vocab_size)
+    _check_steering(params, vocab_size)
+    for field, count in (
+        ("logprobs", params.logprobs),
+        ("prompt_logprobs", params.prompt_logprobs),
+    ):
+        _check(
+            count is None or 0 <= count <= MAX_TOP_LOGPROBS,
+            field,
+            count,
+            f"0 to {MAX_TOP_LOGPROBS}",
+        )
+
+
+def _check_steering(params: SamplingParams, vocab_size: int) -> None:
+    """What moves single logits."""
+    repetition = params.repetition_penalty
     _check(
-        len(params.stop_token_ids) <= MAX_STOP_TOKEN_IDS,
-        "stop_token_ids",
-        f"{len(params.stop_token_ids)} ids",
-        f"at most {MAX_STOP_TOKEN_IDS}",
+        math.isfinite(repetition) and 0.0 < repetition <= MAX_REPETITION_PENALTY,
+        "repetition_penalty",
+        repetition,
+        f"above 0 and at most {MAX_REPETITION_PENALTY:g}",
     )
-    for token_id in params.stop_token_ids:
-        _check(0 <= token_id < vocab_size, "stop_token_ids", token_id, f"0 to {vocab_size - 1}")
+    _check_range("presence_penalty", params.presence_penalty, -MAX_PENALTY, MAX_PENALTY)
+    _check_range("frequency_penalty", params.frequency_penalty, -MAX_PENALTY, MAX_PENALTY)
+    biased_ids = [token_id for token_id, _ in params.logit_bias]
+    _check_ids("logit_bias", biased_ids, MAX_LOGIT_BIASES, vocab_size)
+    _check(len(set(biased_ids)) == len(biased_ids), "logit_bias", "given twice for a token", "once")
+    for _, bias in params.logit_bias:
+        _check_range("logit_bias", bias, -MAX_LOGIT_BIAS, MAX_LOGIT_BIAS)
+    _check_ids("allowed_token_ids", params.allowed_token_ids, MAX_ALLOWED_TOKEN_IDS, vocab_size)
+    _check_ids("banned_token_ids", params.banned_token_ids, MAX_BANNED_TOKEN_IDS, vocab_size)
+    if params.allowed_token_ids:
+        _check(
+            not set(params.allowed_token_ids) <= set(params.banned_token_ids),
+            "allowed_token_ids",
+            "banned by banned_token_ids",
+            "at least one that is not",
+        )
+
+
+def _check_ids(field: str, token_ids: Sequence[int], max_ids: int, vocab_size: int) -> None:
+    _check(len(token_ids) <= max_ids, field, f"{len(token_ids)} ids", f"at most {max_ids}")
+    for token_id in token_ids:
+        _check(0 <= token_id < vocab_size, field, token_id, f"0 to {vocab_size - 1}")
 
 
 def _check_range(field: str, value: float, low: float, high: float) -> None:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from tokenmill.v1 import common_pb2 as pb
 
 from services.core.errors import InvalidRequest
+from services.core.logprobs import TokenLogprobs
 from services.core.request import ChatMessage, FinishReason, RequestClass, TraceContext, Usage
 from services.core.sampling import SamplingParams
 
@@ -69,6 +72,16 @@ def sampling_to_pb(params: SamplingParams) -> pb.SamplingParams:
         stop=params.stop,
         stop_token_ids=params.stop_token_ids,
         ignore_eos=params.ignore_eos,
+        repetition_penalty=params.repetition_penalty,
+        presence_penalty=params.presence_penalty,
+        frequency_penalty=params.frequency_penalty,
+        logit_bias=[
+            pb.LogitBias(token_id=token_id, bias=bias) for token_id, bias in params.logit_bias
+        ],
+        allowed_token_ids=params.allowed_token_ids,
+        banned_token_ids=params.banned_token_ids,
+        logprobs=params.logprobs,
+        prompt_logprobs=params.prompt_logprobs,
     )
 
 
@@ -86,6 +99,38 @@ def sampling_from_pb(message: pb.SamplingParams) -> SamplingParams:
         stop=tuple(message.stop),
         stop_token_ids=tuple(message.stop_token_ids),
         ignore_eos=message.ignore_eos,
+        repetition_penalty=(
+            message.repetition_penalty
+            if message.HasField("repetition_penalty")
+            else default.repetition_penalty
+        ),
+        presence_penalty=message.presence_penalty,
+        frequency_penalty=message.frequency_penalty,
+        logit_bias=tuple((entry.token_id, entry.bias) for entry in message.logit_bias),
+        allowed_token_ids=tuple(message.allowed_token_ids),
+        banned_token_ids=tuple(message.banned_token_ids),
+        logprobs=message.logprobs if message.HasField("logprobs") else None,
+        prompt_logprobs=message.prompt_logprobs if message.HasField("prompt_logprobs") else None,
+    )
+
+
+def logprobs_to_pb(logprobs: Iterable[TokenLogprobs]) -> list[pb.TokenLogprobs]:
+    """Log-probabilities as sent."""
+    return [
+        pb.TokenLogprobs(
+            logprob=entry.logprob,
+            top_token_ids=entry.top_token_ids,
+            top_logprobs=entry.top_logprobs,
+        )
+        for entry in logprobs
+    ]
+
+
+def logprobs_from_pb(messages: Iterable[pb.TokenLogprobs]) -> tuple[TokenLogprobs, ...]:
+    """Log-probabilities as received."""
+    return tuple(
+        TokenLogprobs(entry.logprob, tuple(entry.top_token_ids), tuple(entry.top_logprobs))
+        for entry in messages
     )
 
 

@@ -16,7 +16,12 @@ from services.core.delivery import (
     WorkerMessage,
 )
 from services.core.errors import InvalidRequest
-from services.wire.common import finish_reason_from_pb, finish_reason_to_pb
+from services.wire.common import (
+    finish_reason_from_pb,
+    finish_reason_to_pb,
+    logprobs_from_pb,
+    logprobs_to_pb,
+)
 
 
 def worker_message_to_pb(message: WorkerMessage) -> pb.DeliverRequest:
@@ -40,6 +45,8 @@ def worker_message_to_pb(message: WorkerMessage) -> pb.DeliverRequest:
                             finish_reason=finish_reason_to_pb(delta.finish_reason),
                             error_message=delta.error_message,
                             cached_tokens=delta.cached_tokens,
+                            logprobs=logprobs_to_pb(delta.logprobs),
+                            prompt_logprobs=logprobs_to_pb(delta.prompt_logprobs),
                         )
                         for delta in deltas
                     ],
@@ -72,6 +79,8 @@ def worker_message_from_pb(message: pb.DeliverRequest) -> WorkerMessage:
                         finish_reason=finish_reason_from_pb(delta.finish_reason),
                         error_message=delta.error_message,
                         cached_tokens=delta.cached_tokens,
+                        logprobs=logprobs_from_pb(delta.logprobs),
+                        prompt_logprobs=logprobs_from_pb(delta.prompt_logprobs),
                     )
                     for delta in message.frame.deltas
                 ],

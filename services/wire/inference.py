@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from tokenmill.v1 import inference_pb2 as pb
 
+from services.core.logprobs import TokenLogprobs
 from services.core.request import ChatMessage, FinishReason, RequestClass, Usage
 from services.core.sampling import SamplingParams
 from services.wire.common import (
@@ -14,6 +15,8 @@ from services.wire.common import (
     chat_message_to_pb,
     finish_reason_from_pb,
     finish_reason_to_pb,
+    logprobs_from_pb,
+    logprobs_to_pb,
     request_class_from_pb,
     request_class_to_pb,
     sampling_from_pb,
@@ -33,6 +36,7 @@ class GenerateCall:
     sampling: SamplingParams = field(default_factory=SamplingParams)
     return_token_ids: bool = False
     request_class: RequestClass = RequestClass.INTERACTIVE
+    num_choices: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,11 +49,15 @@ class ChatCall:
     return_token_ids: bool = False
     request_class: RequestClass = RequestClass.INTERACTIVE
     session_id: str = ""
+    num_choices: int = 1
 
 
 @dataclass(frozen=True, slots=True)
 class AnswerPart:
-    """A piece of an answer as it travels; finish_reason and usage are in the last one only."""
+    """A piece of an answer as it travels.
+
+    finish_reason is in the last piece of each choice, usage in the last of all.
+    """
 
     request_id: str
     text: str = ""
@@ -57,6 +65,9 @@ class AnswerPart:
     finish_reason: FinishReason | None = None
     usage: Usage | None = None
     session_id: str = ""
+    choice_idx: int = 0
+    logprobs: tuple[TokenLogprobs, ...] = ()
+    prompt_logprobs: tuple[TokenLogprobs, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +88,7 @@ def generate_request_to_pb(call: GenerateCall) -> pb.GenerateRequest:
         sampling=sampling_to_pb(call.sampling),
         return_token_ids=call.return_token_ids,
         request_class=request_class_to_pb(call.request_class),
+        num_choices=call.num_choices,
     )
 
 
@@ -93,6 +105,7 @@ def generate_request_from_pb(message: pb.GenerateRequest) -> GenerateCall:
         sampling=sampling_from_pb(message.sampling),
         return_token_ids=message.return_token_ids,
         request_class=request_class_from_pb(message.request_class),
+        num_choices=message.num_choices or 1,
     )
 
 
@@ -104,6 +117,7 @@ def chat_request_to_pb(call: ChatCall) -> pb.ChatRequest:
         sampling=sampling_to_pb(call.sampling),
         return_token_ids=call.return_token_ids,
         request_class=request_class_to_pb(call.request_class),
+        num_choices=call.num_choices,
         session_id=call.session_id,
     )
 
@@ -120,6 +134,7 @@ def chat_request_from_pb(message: pb.ChatRequest) -> ChatCall:
         sampling=sampling_from_pb(message.sampling),
         return_token_ids=message.return_token_ids,
         request_class=request_class_from_pb(message.request_class),
+        num_choices=message.num_choices or 1,
         session_id=message.session_id,
     )
 
@@ -132,6 +147,9 @@ def generate_response_to_pb(part: AnswerPart) -> pb.GenerateResponse:
         token_ids=part.token_ids,
         finish_reason=finish_reason_to_pb(part.finish_reason),
         usage=None if part.usage is None else usage_to_pb(part.usage),
+        choice_idx=part.choice_idx,
+        logprobs=logprobs_to_pb(part.logprobs),
+        prompt_logprobs=logprobs_to_pb(part.prompt_logprobs),
     )
 
 
@@ -143,6 +161,9 @@ def chat_response_to_pb(part: AnswerPart) -> pb.ChatResponse:
         token_ids=part.token_ids,
         finish_reason=finish_reason_to_pb(part.finish_reason),
         usage=None if part.usage is None else usage_to_pb(part.usage),
+        choice_idx=part.choice_idx,
+        logprobs=logprobs_to_pb(part.logprobs),
+        prompt_logprobs=logprobs_to_pb(part.prompt_logprobs),
         session_id=part.session_id,
     )
 
@@ -156,6 +177,9 @@ def answer_part_from_pb(message: pb.GenerateResponse | pb.ChatResponse) -> Answe
         finish_reason=finish_reason_from_pb(message.finish_reason),
         usage=usage_from_pb(message.usage) if message.HasField("usage") else None,
         session_id=message.session_id if isinstance(message, pb.ChatResponse) else "",
+        choice_idx=message.choice_idx,
+        logprobs=logprobs_from_pb(message.logprobs),
+        prompt_logprobs=logprobs_from_pb(message.prompt_logprobs),
     )
 
 

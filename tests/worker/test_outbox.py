@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from services.core.delivery import Attach, RequestDelta, StepFrame, WorkerHello
+from services.core.logprobs import TokenLogprobs
 from services.core.request import FinishReason
 from worker.outbox import Outbox
 
@@ -30,6 +31,19 @@ def test_frames_that_wait_become_one_with_an_entry_per_request() -> None:
                 RequestDelta(1, 0, [7, 8], FinishReason.STOP, cached_tokens=32),
                 RequestDelta(2, 5, (1,)),
             ],
+        )
+    ]
+
+
+def test_merged_news_keep_their_logprobs() -> None:
+    outbox = Outbox(max_tokens=10)
+    first, second, prompt = TokenLogprobs(-1.0), TokenLogprobs(-2.0), TokenLogprobs(-3.0)
+    outbox.add_deltas([RequestDelta(1, 0, (7,), logprobs=[first], prompt_logprobs=[prompt])])
+    outbox.add_deltas([RequestDelta(1, 1, (8,), logprobs=[second])])
+    assert outbox.take() == [
+        StepFrame(
+            0,
+            [RequestDelta(1, 0, [7, 8], logprobs=(first, second), prompt_logprobs=[prompt])],
         )
     ]
 

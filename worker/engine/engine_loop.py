@@ -14,8 +14,9 @@ from services.core.request import FinishReason
 from worker.engine.block_export import full_blocks, import_into_pool
 from worker.engine.block_pool import BlockPool
 from worker.engine.inbox import Cancel, Command, ImportBlocks, Inbox
+from worker.engine.outputs import output_of, take_tokens
 from worker.engine.port import EngineListener, SequenceOutput, SequenceSpec, StepReport
-from worker.engine.runner import StepRunner
+from worker.engine.runner import NO_TOKENS, SampledTokens, StepRunner
 from worker.engine.sequence import LiveSequence
 from worker.engine.settings import EngineSettings
 from worker.engine.spec_check import find_fault
@@ -156,7 +157,7 @@ class LoopEngine:
             case Cancel(seq_id):
                 seq = self._live.get(seq_id)
                 if seq is not None:
-                    self._finish(seq, outputs, (), FinishReason.CANCELLED)
+                    self._finish(seq, outputs, FinishReason.CANCELLED)
             case ImportBlocks(blocks):
                 import_into_pool(self._pool, self._runner, blocks)
             case SequenceSpec():
@@ -194,7 +195,7 @@ class LoopEngine:
         reason = seq.finish_reason(self._runner.eos_token_ids)
         if reason is not None:
             # The attempt before this one was lost between its last token and its goodbye.
-            self._finish(seq, outputs, (), reason)
+            self._finish(seq, outputs, reason)
 
     def _step(self, outputs: list[SequenceOutput]) -> StepPlan:
         if not self._scheduler.has_work:
@@ -206,26 +207,32 @@ class LoopEngine:
             seq = done.seq
             error = result.errors.get(seq.seq_id)
             if error is not None:
-                self._finish(seq, outputs, (), FinishReason.ERROR, error)
+                self._finish(seq, outputs, FinishReason.ERROR, error)
                 continue
             self._scheduler.commit(done)
+            seq.prompt_logprobs.extend(result.prompt_logprobs.get(seq.seq_id, ()))
             if done.samples:
-                token_id = result.token_ids[seq.seq_id]
-                seq.token_ids.append(token_id)
-                reason = seq.finish_reason(self._runner.eos_token_ids)
-                if reason is None:
-                    outputs.append(_output(seq, (token_id,)))
-                else:
-                    self._finish(seq, outputs, (token_id,), reason)
+                self._go_on(seq, result.tokens[seq.seq_id], outputs)
         return plan
+
+    def _go_on(
+        self, seq: LiveSequence, sampled: SampledTokens, outputs: list[SequenceOutput]
+    ) -> None:
+        """Adds a step's tokens to a sequence, as far as its end."""
+        taken, reason = take_tokens(seq, sampled, self._runner.eos_token_ids)
+        if reason is None:
+            outputs.append(output_of(seq, taken))
+        else:
+            self._finish(seq, outputs, reason, taken=taken)
 
     def _finish(
         self,
         seq: LiveSequence,
         outputs: list[SequenceOutput],
-        token_ids: tuple[int, ...],
         reason: FinishReason,
         error_message: str = "",
+        *,
+        taken: SampledTokens = NO_TOKENS,
     ) -> None:
         if reason is not FinishReason.ERROR and seq.fresh_hashes:
             blocks = full_blocks(seq, self._runner)
@@ -233,7 +240,7 @@ class LoopEngine:
                 self._tell_blocks(blocks)
         self._scheduler.remove(seq)
         del self._live[seq.seq_id]
-        outputs.append(_output(seq, token_ids, reason, error_message))
+        outputs.append(output_of(seq, taken, reason, error_message))
 
     def _report(self, started_ns: int, plan: StepPlan, outputs: Sequence[SequenceOutput]) -> None:
         report = StepReport(
@@ -261,7 +268,9 @@ class LoopEngine:
 
     def _fail_everything(self, outputs: list[SequenceOutput]) -> None:
         for seq in list(self._live.values()):
-            outputs.append(_output(seq, (), FinishReason.ERROR, "the engine lost its books"))
+            outputs.append(
+                output_of(seq, NO_TOKENS, FinishReason.ERROR, "the engine lost its books")
+            )
         self._live.clear()
         self._pool = BlockPool(self._runner.num_blocks)
         self._scheduler = self._new_scheduler()
@@ -274,21 +283,3 @@ class LoopEngine:
             watermark_blocks=max(1, self._pool.num_blocks // _WATERMARK_SHARE),
         )
         return StepScheduler(self._pool, limits)
-
-
-def _output(
-    seq: LiveSequence,
-    token_ids: tuple[int, ...],
-    reason: FinishReason | None = None,
-    error_message: str = "",
-) -> SequenceOutput:
-    cached_tokens = 0 if seq.has_reported else seq.cached_tokens
-    seq.has_reported = True
-    return SequenceOutput(
-        seq.seq_id,
-        seq.num_output - len(token_ids),
-        token_ids,
-        finish_reason=reason,
-        error_message=error_message,
-        cached_tokens=cached_tokens,
-    )

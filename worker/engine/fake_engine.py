@@ -13,8 +13,9 @@ from hashlib import blake2b
 from struct import pack
 
 from services.core.blocks import BlockLayout
+from services.core.logprobs import TokenLogprobs
 from worker.engine.engine_loop import LoopEngine
-from worker.engine.runner import StepResult
+from worker.engine.runner import SampledTokens, StepResult
 from worker.engine.settings import EngineSettings
 from worker.engine.step_scheduler import SequenceSlice
 
@@ -66,6 +67,13 @@ def fake_token(model: FakeModel, prompt: Sequence[int], seed: int | None, positi
     return token_id
 
 
+def fake_logprobs(model: FakeModel, token_id: int, num_top: int) -> TokenLogprobs:
+    """A token's made-up log-probabilities: itself the likeliest, the ids after it each less so."""
+    own = -0.5 * (1 + token_id % 7)
+    ids = tuple((token_id + i) % model.vocab_size for i in range(num_top))
+    return TokenLogprobs(own, ids, tuple(own - 0.5 * i for i in range(num_top)))
+
+
 class FakeRunner:
     """A StepRunner that writes token ids where K/V would be and sleeps where work would be."""
 
@@ -112,21 +120,30 @@ class FakeRunner:
 
     def run(self, slices: Sequence[SequenceSlice]) -> StepResult:
         """Takes the time of a step and gives each sampling sequence its next token."""
-        token_ids: dict[str, int] = {}
+        tokens: dict[str, SampledTokens] = {}
+        prompt_logprobs: dict[str, Sequence[TokenLogprobs]] = {}
         num_prefill = 0
         for piece in slices:
             self._write(piece)
-            num_prefill += piece.num_tokens if piece.is_prefill else 0
+            if piece.is_prefill:
+                num_prefill += piece.num_tokens
+                if piece.seq.wants_prompt_logprobs:
+                    prompt_logprobs[piece.seq.seq_id] = self._logprobs(
+                        piece.next_prompt_token_ids, piece.seq.sampling.prompt_logprobs
+                    )
             if piece.samples:
                 seq = piece.seq
                 seed = seq.sampling.seed if seq.sampling.temperature > 0 else None
                 prompt = seq.spec.prompt_token_ids
-                token_ids[seq.seq_id] = fake_token(self._model, prompt, seed, seq.num_output)
+                token_id = fake_token(self._model, prompt, seed, seq.num_output)
+                tokens[seq.seq_id] = SampledTokens(
+                    (token_id,), self._logprobs((token_id,), seq.sampling.logprobs)
+                )
         self.num_tokens_computed += sum(piece.num_tokens for piece in slices)
         delay_s = self._model.step_time_s + num_prefill * self._model.prefill_s_per_token
         if delay_s > 0:
             time.sleep(delay_s)
-        return StepResult(token_ids)
+        return StepResult(tokens, prompt_logprobs=prompt_logprobs)
 
     def export_block(self, block_id: int) -> bytes:
         """A copy of one block's bytes."""
@@ -143,6 +160,11 @@ class FakeRunner:
             raise ValueError(f"block has {len(content)} bytes; expected {self._block_bytes}")
         start = block_id * self._block_bytes
         self._content[start : start + self._block_bytes] = content
+
+    def _logprobs(self, token_ids: Sequence[int], num_top: int | None) -> tuple[TokenLogprobs, ...]:
+        if num_top is None:
+            return ()
+        return tuple(fake_logprobs(self._model, token_id, num_top) for token_id in token_ids)
 
     def _write(self, piece: SequenceSlice) -> None:
         seq, block_size = piece.seq, self._layout.block_size

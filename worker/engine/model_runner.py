@@ -11,7 +11,7 @@ from services.core.blocks import BlockLayout
 from worker.engine.model_files import eos_token_ids, model_revision
 from worker.engine.model_paths import load_step_model
 from worker.engine.runner import StepResult
-from worker.engine.sampler import SampleRow, sample
+from worker.engine.sampling.reading import read_logits, rows_wanted
 from worker.engine.settings import EngineSettings
 from worker.engine.step_layout import lay_out
 from worker.engine.step_scheduler import SequenceSlice
@@ -68,24 +68,9 @@ class ModelRunner:
         # Kind by kind, so that the rows of a kind are neighbours.
         ordered = sorted(slices, key=lambda piece: piece.is_prefill)
         step = lay_out(ordered, self._pool)
-        last_rows: list[int] = []
-        num_rows = 0
-        for piece in ordered:
-            num_rows += piece.num_tokens
-            if piece.samples:
-                last_rows.append(num_rows - 1)
-        samplers = [piece.seq for piece in ordered if piece.samples]
-        logits = self._model.compute_logits(step, last_rows)
-        rows = [SampleRow(seq.sampling, seq.num_output) for seq in samplers]
-        chosen = sample(logits, rows, self._eos_token_ids) if rows else []
-        token_ids: dict[str, int] = {}
-        errors: dict[str, str] = {}
-        for seq, token_id in zip(samplers, chosen, strict=True):
-            if token_id is None:
-                errors[seq.seq_id] = "the model's logits are not finite"
-            else:
-                token_ids[seq.seq_id] = token_id
-        return StepResult(token_ids, errors)
+        wanted = rows_wanted(ordered)
+        logits = self._model.compute_logits(step, wanted.rows)
+        return read_logits(logits, wanted, self._eos_token_ids)
 
     def export_block(self, block_id: int) -> bytes:
         """A copy of one block's bytes, in the order of the layout."""

@@ -12,6 +12,7 @@ from typing import Protocol
 
 from services.core.blocks import BlockHash, BlockLayout, BlockPayload
 from services.core.load import WorkerLoad
+from services.core.logprobs import TokenLogprobs
 from services.core.request import FinishReason
 from services.core.sampling import SamplingParams
 
@@ -42,6 +43,9 @@ class SequenceOutput:
         first_position: output position of token_ids[0]; delivered tokens count.
         finish_reason: set in the last output of a sequence.
         cached_tokens: prompt tokens whose K/V was reused; set in the first output.
+        logprobs: one per token, if sampling asks for them.
+        prompt_logprobs: of the prompt from its second token on, if sampling asks for them and
+            nothing was delivered before; set in the first output.
     """
 
     seq_id: str
@@ -50,6 +54,8 @@ class SequenceOutput:
     finish_reason: FinishReason | None = None
     error_message: str = ""
     cached_tokens: int = 0
+    logprobs: Sequence[TokenLogprobs] = ()
+    prompt_logprobs: Sequence[TokenLogprobs] = ()
 
 
 @dataclass(frozen=True, slots=True)

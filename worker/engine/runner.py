@@ -7,15 +7,36 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from services.core.blocks import BlockLayout
+from services.core.logprobs import TokenLogprobs
 from worker.engine.step_scheduler import SequenceSlice
 
 
 @dataclass(frozen=True, slots=True)
-class StepResult:
-    """What a step gave, by sequence id; every slice that samples is in exactly one of the two."""
+class SampledTokens:
+    """The next tokens of a sequence; logprobs of each if it asks for them."""
 
-    token_ids: Mapping[str, int] = field(default_factory=dict[str, int])
+    token_ids: Sequence[int] = ()
+    logprobs: Sequence[TokenLogprobs] = ()
+
+
+NO_TOKENS = SampledTokens()
+
+
+@dataclass(frozen=True, slots=True)
+class StepResult:
+    """What a step gave, by sequence id.
+
+    Every slice that samples is in exactly one of tokens and errors.
+
+    Attributes:
+        prompt_logprobs: of the slice's next_prompt_token_ids, where they are asked for.
+    """
+
+    tokens: Mapping[str, SampledTokens] = field(default_factory=dict[str, SampledTokens])
     errors: Mapping[str, str] = field(default_factory=dict[str, str])
+    prompt_logprobs: Mapping[str, Sequence[TokenLogprobs]] = field(
+        default_factory=dict[str, Sequence[TokenLogprobs]]
+    )
 
 
 class StepRunner(Protocol):
@@ -52,7 +73,7 @@ class StepRunner(Protocol):
         ...
 
     def run(self, slices: Sequence[SequenceSlice]) -> StepResult:
-        """Writes the slices' K/V and chooses the next token of those that sample.
+        """Writes the slices' K/V and chooses the next tokens of those that sample.
 
         Running the same slice again gives the same result. Any exception fails the step; the loop
         then runs each slice alone to find the one at fault.

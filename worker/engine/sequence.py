@@ -5,9 +5,11 @@ from __future__ import annotations
 import enum
 
 from services.core.blocks import BlockHash, next_block_hash
+from services.core.logprobs import TokenLogprobs
 from services.core.request import FinishReason
 from services.core.sampling import SamplingParams
 from worker.engine.port import SequenceSpec
+from worker.engine.sampling.history import TokenHistory
 
 
 class SequenceStatus(enum.Enum):
@@ -32,9 +34,11 @@ class LiveSequence:
         "cached_tokens",
         "fresh_hashes",
         "has_reported",
+        "history",
         "max_len",
         "num_computed",
         "num_prompt",
+        "prompt_logprobs",
         "root",
         "spec",
         "status",
@@ -50,6 +54,9 @@ class LiveSequence:
         self.root = root
         self.token_ids = [*spec.prompt_token_ids, *spec.delivered_token_ids]
         self.num_prompt = len(spec.prompt_token_ids)
+        self.history = _history_of(spec)
+        self.prompt_logprobs: list[TokenLogprobs] = []
+        """Of the prompt tokens from the second on whose K/V is there, if they are asked for."""
         max_tokens = spec.sampling.max_tokens
         self.max_len = (
             max_model_len
@@ -91,6 +98,21 @@ class LiveSequence:
         """Prompt tokens that remain to be computed."""
         return max(0, self.num_prompt - self.num_computed)
 
+    @property
+    def wants_prompt_logprobs(self) -> bool:
+        """Whether the next output tells how likely the prompt was."""
+        return (
+            self.sampling.prompt_logprobs is not None
+            and not self.has_reported
+            and not self.spec.delivered_token_ids
+        )
+
+    def append(self, token_id: int) -> None:
+        """The answer goes on with this token."""
+        self.token_ids.append(token_id)
+        if self.history is not None:
+            self.history.add(token_id)
+
     def hashes(self, num_blocks: int, block_size: int) -> list[BlockHash]:
         """Hashes of the first num_blocks full blocks."""
         while len(self.block_hashes) < num_blocks:
@@ -109,3 +131,13 @@ class LiveSequence:
                 # min_tokens is the sampler's business: a token that is here was allowed.
                 return FinishReason.STOP
         return FinishReason.LENGTH if len(self.token_ids) >= self.max_len else None
+
+
+def _history_of(spec: SequenceSpec) -> TokenHistory | None:
+    """What penalties look at; None if there are none."""
+    if not spec.sampling.penalizes:
+        return None
+    history = TokenHistory(spec.prompt_token_ids)
+    for token_id in spec.delivered_token_ids:
+        history.add(token_id)
+    return history

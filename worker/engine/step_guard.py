@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 import structlog
 
-from worker.engine.runner import StepResult, StepRunner
+from services.core.logprobs import TokenLogprobs
+from worker.engine.runner import SampledTokens, StepResult, StepRunner
 from worker.engine.step_scheduler import SequenceSlice
 
 log = structlog.get_logger(__name__)
@@ -25,10 +26,12 @@ def run_guarded(runner: StepRunner, slices: Sequence[SequenceSlice]) -> StepResu
             log.exception("step.failed", seq_id=seq_id)
             return StepResult(errors={seq_id: f"{type(exc).__name__}: {exc}"})
         log.warning("step.split", num_seqs=len(slices), error=str(exc))
-    token_ids: dict[str, int] = {}
+    tokens: dict[str, SampledTokens] = {}
     errors: dict[str, str] = {}
+    prompt_logprobs: dict[str, Sequence[TokenLogprobs]] = {}
     for alone in slices:
         result = run_guarded(runner, [alone])
-        token_ids.update(result.token_ids)
+        tokens.update(result.tokens)
         errors.update(result.errors)
-    return StepResult(token_ids, errors)
+        prompt_logprobs.update(result.prompt_logprobs)
+    return StepResult(tokens, errors, prompt_logprobs)

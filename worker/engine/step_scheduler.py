@@ -9,10 +9,14 @@ recomputes.
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from worker.engine.block_pool import BlockPool, NoRoom, PrefixHit
 from worker.engine.sequence import LiveSequence, SequenceStatus
+
+_MAX_PROMPT_LOGPROBS = 128
+"""Prompt tokens in a step whose likelihood is asked for: each needs a row of the vocabulary."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +49,12 @@ class SequenceSlice:
     num_tokens: int
     is_prefill: bool
     samples: bool
+
+    @property
+    def next_prompt_token_ids(self) -> Sequence[int]:
+        """Prompt tokens that follow the slice's: what its logits tell the likelihood of."""
+        end = min(self.start + self.num_tokens + 1, self.seq.num_prompt)
+        return self.seq.token_ids[self.start + 1 : end]
 
 
 @dataclass(slots=True)
@@ -161,6 +171,8 @@ class StepScheduler:
         """Plans the next chunk of a prompt; returns its tokens."""
         block_size = self._limits.block_size
         num_tokens = min(seq.num_prompt - seq.num_computed, budget)
+        if seq.wants_prompt_logprobs:
+            num_tokens = min(num_tokens, _MAX_PROMPT_LOGPROBS)
         end = seq.num_computed + num_tokens
         if end < seq.num_prompt:
             # A chunk that ends with a block lets the next one start with a whole tile of attention.
@@ -187,6 +199,9 @@ class StepScheduler:
         num_tokens = len(seq.token_ids)
         # At least one token must be computed: its logits are needed.
         hit = self._pool.match(seq.hashes((num_tokens - 1) // block_size, block_size))
+        if seq.wants_prompt_logprobs:
+            # What is found is not computed, so nothing would be known of its likelihood.
+            hit, seq.prompt_logprobs = PrefixHit(), []
         num_new = -(-num_tokens // block_size) - len(hit.block_ids)
         watermark = self._limits.watermark_blocks if self._running else 0
         if self._pool.num_available(hit) < num_new + watermark:

@@ -15,6 +15,7 @@ from services.core.delivery import (
 )
 from services.core.errors import InvalidRequest
 from services.core.load import WorkerHeartbeat, WorkerLoad, WorkerState
+from services.core.logprobs import TokenLogprobs
 from services.core.request import (
     FinishReason,
     QueuedRequest,
@@ -32,7 +33,21 @@ REQUEST = QueuedRequest(
     attempt=2,
     model="m",
     prompt_token_ids=(1, 2, 3),
-    sampling=SamplingParams(max_tokens=5, temperature=0.0, top_p=0.5, seed=-7, stop=("x",)),
+    sampling=SamplingParams(
+        max_tokens=5,
+        temperature=0.0,
+        top_p=0.5,
+        seed=-7,
+        stop=("x",),
+        repetition_penalty=1.25,
+        presence_penalty=-0.5,
+        frequency_penalty=0.75,
+        logit_bias=((3, -100.0), (4, 1.5)),
+        allowed_token_ids=(3, 4, 5),
+        banned_token_ids=(5,),
+        logprobs=0,
+        prompt_logprobs=2,
+    ),
     tenant="t",
     session_id="s",
     deadline_unix_ms=123,
@@ -85,7 +100,17 @@ def test_submit():
         Attach(1, "req-1", 2),
         StepFrame(
             9,
-            [RequestDelta(1, 0, (5, 6)), RequestDelta(2, 3, (), FinishReason.ERROR, "no", 64)],
+            [
+                RequestDelta(1, 0, (5, 6)),
+                RequestDelta(2, 3, (), FinishReason.ERROR, "no", 64),
+                RequestDelta(
+                    3,
+                    0,
+                    (5,),
+                    logprobs=(TokenLogprobs(-0.5, (5, 6), (-0.5, -1.5)),),
+                    prompt_logprobs=(TokenLogprobs(-2.0),),
+                ),
+            ],
         ),
     ],
 )

@@ -73,7 +73,15 @@ def _mixed_specs() -> list[SequenceSpec]:
     specs: list[SequenceSpec] = []
     for i, num_tokens in enumerate((5, 40, 70, 17, 33, 8)):
         sampling = SamplingParams(
-            max_tokens=25, temperature=0.9 * (i % 2), seed=i, top_k=20 * (i % 3), ignore_eos=True
+            max_tokens=25,
+            temperature=0.9 * (i % 2),
+            seed=i,
+            top_k=20 * (i % 3),
+            ignore_eos=True,
+            repetition_penalty=1.3 if i == 2 else 1.0,
+            frequency_penalty=0.4 * (i == 3),
+            presence_penalty=0.2 * (i >= 4),
+            logit_bias=((5, 2.0), (6, -3.0)) if i == 4 else (),
         )
         specs.append(SequenceSpec(f"s{i}", _prompt(num_tokens), sampling))
     return specs

@@ -7,7 +7,9 @@ import pytest
 import torch
 
 from services.core.sampling import SamplingParams
-from worker.engine.sampler import SampleRow, sample, uniform
+from worker.engine.sampling.draw import uniform
+from worker.engine.sampling.row import SampleRow
+from worker.engine.sampling.sampler import sample
 
 EOS = frozenset({0})
 VOCAB_SIZE = 50
@@ -112,6 +114,16 @@ def test_a_row_that_is_not_finite_gives_no_token():
 def test_the_logits_are_left_as_they_are():
     logits = _logits(1)
     before = logits.clone()
-    params = SamplingParams(seed=1, min_tokens=5, top_k=2)
+    params = SamplingParams(seed=1, min_tokens=5, top_k=2, logit_bias=((3, 1.0),))
     sample(logits, [SampleRow(params, 0)], EOS)
     assert torch.equal(logits, before)
+
+
+def test_a_row_that_is_steered_leaves_its_mates_alone():
+    logits = _logits(3)
+    plain = SampleRow(SamplingParams(seed=1), 0)
+    best = int(logits[1].argmax())
+    banned = SampleRow(SamplingParams(temperature=0, banned_token_ids=(best,)), 0)
+    chosen = sample(logits, [plain, banned, plain], EOS)
+    assert chosen[::2] == sample(logits[::2], [plain, plain], EOS)
+    assert chosen[1] == int(logits[1].topk(2).indices[1])

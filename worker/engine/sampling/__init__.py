@@ -1,0 +1,1 @@
+"""How the next token of a sequence is chosen, and how likely it was."""
