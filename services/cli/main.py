@@ -203,6 +203,31 @@ def explain(
     )
 
 
+@app.command()
+def logs(
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on until Ctrl-C.")] = False,
+    request: Annotated[
+        str | None, typer.Option(help="Only lines of this request id.", show_default=False)
+    ] = None,
+    process: Annotated[
+        str | None,
+        typer.Option(help="Only processes whose name begins so.", show_default=False),
+    ] = None,
+    as_json: flags.AsJson = False,
+    state_dir: flags.StateDir = None,
+) -> None:
+    """Shows what all processes said, merged by time."""
+    from services.cli.logs.command import logs as command
+
+    command(
+        flags.state_dir_of(state_dir),
+        request_id=request,
+        process=process,
+        follow=follow,
+        as_json=as_json,
+    )
+
+
 @app.command(
     add_help_option=False,
     context_settings={"allow_extra_args": True, "ignore_unknown_options": True},

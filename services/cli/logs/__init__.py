@@ -1,0 +1,1 @@
+"""`tokenmill logs`: what all processes of a cluster say, in order of time."""
