@@ -28,6 +28,14 @@ RUN python -m worker.models.prepare --cache-dir /tmp/models > /tmp/model.json \
     && mv "$(python -c 'import json; print(json.load(open("/tmp/model.json"))["dir"])')" /opt/model \
     && chmod -R a+rX /opt/model
 
+# The kernels alone: a compiler has no place in the image that runs.
+FROM dependencies AS kernels
+RUN apt-get update && apt-get install -y --no-install-recommends g++
+COPY worker/__init__.py worker/
+COPY worker/models worker/models
+COPY worker/kernels worker/kernels
+RUN python -m worker.kernels.build --out /opt/kernels
+
 FROM dependencies AS package
 COPY setup.py README.md ./
 COPY protos protos
@@ -41,6 +49,7 @@ FROM ${PYTHON_IMAGE} AS runtime
 RUN groupadd --gid 10001 tokenmill \
     && useradd --uid 10001 --gid 10001 --no-create-home --home-dir /nonexistent tokenmill
 COPY --from=model /opt/model /opt/model
+COPY --from=kernels /opt/kernels /opt/kernels
 COPY --from=package /opt/tokenmill /opt/tokenmill
 # HF_HUB_OFFLINE: a model that is not here must be an error at once, not a wait for a network.
 # No secrets here: the rule takes the name of the project for one.
@@ -50,6 +59,7 @@ ENV PATH=/opt/tokenmill/bin:$PATH \
     PYTHONDONTWRITEBYTECODE=1 \
     HF_HUB_OFFLINE=1 \
     TOKENMILL_HOST=0.0.0.0 \
+    TOKENMILL_KERNELS_DIR=/opt/kernels \
     TOKENMILL_MODEL_DIR=/opt/model
 WORKDIR /tmp
 USER 10001:10001

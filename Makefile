@@ -4,6 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 MODEL := $(VENV)/.model
+KERNELS := $(VENV)/.kernels
 SOURCES := services gateway worker cache_service benchmarks tests deploy setup.py
 ONCE ?=
 PYTEST_ARGS ?=
@@ -14,7 +15,7 @@ PYTEST_ARGS ?=
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-14s %s\n", $$1, $$2}'
 
-setup: $(INSTALLED) $(MODEL) ## make .venv, install, fetch the default model
+setup: $(INSTALLED) $(MODEL) $(KERNELS) ## make .venv, install, fetch the default model, compile the kernels
 
 run: setup ## start the cluster, ask one question, serve until Ctrl-C (ONCE=1: stop after the answer)
 	@$(BIN)/tokenmill demo $(if $(ONCE),--once)
@@ -66,4 +67,9 @@ $(INSTALLED): pyproject.toml constraints.txt setup.py $(wildcard protos/tokenmil
 
 $(MODEL): $(INSTALLED)
 	@$(BIN)/python -m worker.models.prepare
+	@touch $@
+
+# Without a compiler it works too, by torch's operations: slower, not wrong.
+$(KERNELS): $(INSTALLED) worker/kernels/build.py $(wildcard worker/kernels/native/*)
+	@$(BIN)/python -m worker.kernels.build || true
 	@touch $@

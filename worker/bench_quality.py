@@ -20,10 +20,12 @@ from torch.nn import functional
 from services.core.sampling import SamplingParams
 from services.runtime.settings import read_settings
 from worker.engine.lean.model import LeanModel
+from worker.engine.lean.native_model import NativeModel
 from worker.engine.model_paths import load_step_model
 from worker.engine.port import SequenceSpec
 from worker.engine.sequence import LiveSequence
 from worker.engine.step_layout import lay_out
+from worker.engine.step_model import StepModel
 from worker.engine.step_scheduler import SequenceSlice
 from worker.settings import WorkerSettings
 
@@ -49,8 +51,8 @@ def main() -> int:
     if settings.num_threads is not None:
         torch.set_num_threads(settings.num_threads)
     model = load_step_model(settings.model_dir, settings.engine_settings())
-    if not isinstance(model, LeanModel):
-        print("the lean path does not compute this model", file=sys.stderr)  # noqa: T201
+    if not isinstance(model, LeanModel | NativeModel):
+        print("neither the native nor the lean path computes this model", file=sys.stderr)  # noqa: T201
         return 1
     decode_tps = measure_decode(model, token_ids[:32])
     figures = {
@@ -70,7 +72,7 @@ def main() -> int:
 
 
 @torch.inference_mode()
-def measure_perplexity(model: LeanModel, token_ids: list[int]) -> float:
+def measure_perplexity(model: StepModel, token_ids: list[int]) -> float:
     """Of the tokens of a text but for each window's first."""
     total, num_scored = 0.0, 0
     for start in range(0, len(token_ids) - 1, WINDOW):
@@ -88,7 +90,7 @@ def measure_perplexity(model: LeanModel, token_ids: list[int]) -> float:
 
 
 @torch.inference_mode()
-def measure_decode(model: LeanModel, prompt: list[int]) -> float:
+def measure_decode(model: StepModel, prompt: list[int]) -> float:
     """Tokens per second of one sequence, greedy, the first token not counted."""
     seq = _sequence(model, prompt)
     prefill = SequenceSlice(seq, 0, len(prompt), is_prefill=True, samples=True)
@@ -110,7 +112,7 @@ def resident_bytes() -> int:
     return 0
 
 
-def _sequence(model: LeanModel, token_ids: list[int]) -> LiveSequence:
+def _sequence(model: StepModel, token_ids: list[int]) -> LiveSequence:
     spec = SequenceSpec("quality", tuple(token_ids), SamplingParams())
     seq = LiveSequence(spec, arrival_idx=0, root=b"", max_model_len=model.max_model_len)
     num_blocks = -(-(len(token_ids) + _NUM_DECODED + 1) // model.pool.layout.block_size)

@@ -41,9 +41,9 @@ class WorkerSettings(ProcessSettings):
     """Precision of K/V blocks; auto is that of the model. Equal on all workers that share a cache
     service."""
 
-    engine_path: Literal["auto", "lean", "general"] = "auto"
-    """lean computes Llama-like models from their weights, general any transformers model; auto is
-    lean where it can."""
+    engine_path: Literal["auto", "native", "lean", "general"] = "auto"
+    """native computes Llama-like models by compiled kernels (needs AVX-512), lean by torch's
+    operations; general computes any transformers model. auto is the first of them that can."""
 
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Where the torch engine computes; auto is cuda where there is one."""

@@ -1,4 +1,5 @@
-"""The engine on the default model, in float32, against transformers.generate, token for token."""
+"""Every path of the engine on the default model, in float32, against transformers.generate, token
+for token."""
 
 from __future__ import annotations
 
@@ -14,6 +15,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from services.core.sampling import SamplingParams
 from tests.conformance.prompts import PROMPTS
+from tests.support.kernels import require_kernels
 from tests.worker.engine.listener import FakeListener, greedy
 from worker.engine.port import SequenceSpec
 from worker.engine.settings import EngineSettings
@@ -70,9 +72,16 @@ class Rig:
         return [self.listener.token_ids(spec.seq_id) for spec in specs]
 
 
+@pytest.fixture(scope="module", params=["general", "lean", "native"])
+def settings(request: pytest.FixtureRequest) -> EngineSettings:
+    if request.param == "native":
+        require_kernels()
+    return replace(SETTINGS, path=request.param)
+
+
 @pytest.fixture(scope="module")
-def rig(model_dir: Path) -> Iterator[Rig]:
-    rig = Rig(model_dir, SETTINGS)
+def rig(model_dir: Path, settings: EngineSettings) -> Iterator[Rig]:
+    rig = Rig(model_dir, settings)
     yield rig
     rig.engine.stop()
 
@@ -118,8 +127,10 @@ def test_resumption(rig: Rig, reference: Reference, num_delivered: int):
     assert rig.answers(specs) == [reference.answers[i][num_delivered:] for i in indices]
 
 
-def test_chunked_prefill_and_preemption(model_dir: Path, reference: Reference):
-    tight = replace(SETTINGS, num_blocks=8, max_num_seqs=8, max_batched_tokens=48)
+def test_chunked_prefill_and_preemption(
+    model_dir: Path, settings: EngineSettings, reference: Reference
+):
+    tight = replace(settings, num_blocks=8, max_num_seqs=8, max_batched_tokens=48)
     rig = Rig(model_dir, tight)
     indices = range(len(reference.prompts))
     try:

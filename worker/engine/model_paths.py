@@ -20,15 +20,14 @@ log = structlog.get_logger(__name__)
 
 @torch.inference_mode()
 def load_step_model(model_dir: Path, settings: EngineSettings) -> StepModel:
-    """Loads a model on the path that settings ask for, or on the lean one if that can.
+    """Loads a model on the path that settings ask for; auto tries the fastest first.
 
     Raises:
         UnsupportedModel: no path that was allowed computes it.
     """
     if settings.path != "general":
         try:
-            loaded = load_lean(model_dir, settings)
-            return (NativeModel if settings.path == "native" else LeanModel)(loaded, settings)
+            return _load_from_weights(model_dir, settings)
         except NotLean as exc:
             only_lean = settings.quantization != "none" or settings.kv_dtype == "int8"
             if only_lean or settings.path in ("lean", "native"):
@@ -38,3 +37,15 @@ def load_step_model(model_dir: Path, settings: EngineSettings) -> StepModel:
     from worker.engine.general_model import GeneralModel
 
     return GeneralModel(model_dir, settings)
+
+
+def _load_from_weights(model_dir: Path, settings: EngineSettings) -> StepModel:
+    loaded = load_lean(model_dir, settings)
+    if settings.path != "lean":
+        try:
+            return NativeModel(loaded, settings)
+        except NotLean as exc:
+            if settings.path == "native":
+                raise
+            log.info("path.lean_chosen", why=str(exc))
+    return LeanModel(loaded, settings)

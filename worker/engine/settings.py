@@ -23,9 +23,9 @@ class EngineSettings:
         quantization: none, int8 or int4 weights, on the lean path. A directory that was quantized
             beforehand keeps what it has.
         kv_dtype: of the K/V blocks: auto is the dtype; int8 has a scale per token and head.
-        path: lean computes Llama-like models from their weights; native does so in one call of
-            compiled kernels (AVX-512; not part of auto yet); general computes any transformers
-            model; auto is lean where it can.
+        path: native computes a step of a Llama-like model in one call of compiled kernels (needs
+            AVX-512); lean does so in torch's operations; general computes any transformers model;
+            auto is the first of them that can.
         device: auto, cpu or cuda. auto is cuda where there is one.
         block_size: tokens per K/V block. 32: small enough that little of a last block is wasted,
             large enough that a block is one contiguous copy worth making.

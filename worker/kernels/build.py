@@ -1,19 +1,31 @@
-"""Compiles the native kernels, once per source, compiler flags and torch version."""
+"""Compiles the native kernels, once per source, compiler flags and torch version.
+
+`python -m worker.kernels.build` does so ahead of the first worker; `--out DIR` for an image, whose
+workers find them by TOKENMILL_KERNELS_DIR.
+"""
 
 from __future__ import annotations
 
+import argparse
 import importlib.util
+import os
 import shutil
 import subprocess
+import sys
 import sysconfig
+from collections.abc import Sequence
 from hashlib import blake2b
 from pathlib import Path
 from types import ModuleType
 
+import structlog
 import torch
 from torch.utils import cpp_extension
 
-from worker.models.cache import build_once, default_cache_dir
+from worker.models.cache import build_once, default_cache_dir, say
+from worker.models.errors import ModelUnavailable
+
+log = structlog.get_logger(__name__)
 
 MODULE_NAME = "tokenmill_stack"
 NEEDED_FEATURES = ("avx512_f", "avx512_bw", "avx512_vl", "avx512_dq", "avx512_vnni", "avx512_bf16")
@@ -43,7 +55,14 @@ class KernelsUnavailable(Exception):
     """This machine cannot run, or cannot compile, the native kernels."""
 
 
-def load_kernels(cache_dir: Path | None = None) -> ModuleType:
+def kernels_dir() -> Path:
+    """`TOKENMILL_KERNELS_DIR`, else a directory in the cache."""
+    if chosen := os.environ.get("TOKENMILL_KERNELS_DIR"):
+        return Path(chosen).expanduser()
+    return default_cache_dir() / "kernels"
+
+
+def load_kernels() -> ModuleType:
     """The compiled module; compiles it first (about 40 s) where no other process has yet.
 
     Raises:
@@ -53,14 +72,25 @@ def load_kernels(cache_dir: Path | None = None) -> ModuleType:
     missing = [name for name in NEEDED_FEATURES if not capabilities.get(name)]
     if missing:
         raise KernelsUnavailable(f"this CPU lacks {', '.join(missing)}")
-    target = (cache_dir or default_cache_dir()) / "kernels" / _digest()
-    directory = build_once(target, _compile)
+    directory = build_kernels(kernels_dir())
     spec = importlib.util.spec_from_file_location(MODULE_NAME, directory / f"{MODULE_NAME}.so")
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+def build_kernels(directory: Path) -> Path:
+    """Compiles the kernels into a directory below `directory`, unless they are there.
+
+    Raises:
+        KernelsUnavailable: there is no compiler, or no place to write to.
+    """
+    try:
+        return build_once(directory / _digest(), _compile)
+    except ModelUnavailable as exc:
+        raise KernelsUnavailable(str(exc)) from exc
 
 
 def _digest() -> str:
@@ -75,6 +105,7 @@ def _compile(directory: Path) -> None:
     compiler = shutil.which("c++") or shutil.which("g++")
     if compiler is None:
         raise KernelsUnavailable("there is no C++ compiler")
+    log.info("kernels.compiling", compiler=compiler)
     libraries = Path(torch.__file__).parent / "lib"
     includes = [*cpp_extension.include_paths(), sysconfig.get_path("include")]
     command = [
@@ -96,3 +127,20 @@ def _compile(directory: Path) -> None:
     if done.returncode != 0:
         first_error = next((line for line in done.stderr.splitlines() if "error" in line), "?")
         raise KernelsUnavailable(f"the kernels do not compile: {first_error}")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command; returns its exit status."""
+    parser = argparse.ArgumentParser(prog="python -m worker.kernels.build", description=__doc__)
+    parser.add_argument("--out", type=Path, default=None, help="where (default: TOKENMILL_KERNELS_DIR, else the cache directory)")
+    chosen = parser.parse_args(arguments)
+    try:
+        say(f"kernels: {build_kernels(chosen.out or kernels_dir())}")
+    except KernelsUnavailable as exc:
+        say(f"no native kernels: {exc}; workers compute by torch's operations instead")
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -8,11 +8,12 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, LlamaConfig, Qwen2Config, Qwen3Config
 
+from tests.support.kernels import require_kernels
 from worker.engine.model_paths import load_step_model
 from worker.engine.settings import EngineSettings
 from worker.engine.step_layout import Segment, StepLayout
 from worker.engine.step_model import StepModel
-from worker.kernels.build import KernelsUnavailable, load_kernels
+from worker.kernels.build import load_kernels
 
 BLOCK_SIZE = 16
 PROMPT = torch.arange(3, 103)
@@ -31,10 +32,7 @@ HEADS = {"head_dim": 32}
 
 @pytest.fixture(scope="module", autouse=True)
 def _need_kernels() -> None:
-    try:
-        load_kernels()
-    except KernelsUnavailable as exc:
-        pytest.skip(str(exc))
+    require_kernels()
 
 
 @pytest.fixture(scope="module", params=["llama", "qwen2", "qwen3"])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import structlog
@@ -13,16 +13,18 @@ from worker.engine.lean.config import NotLean
 from worker.engine.lean.kv import max_model_len_of, pool_for
 from worker.engine.lean.load import LoadedWeights
 from worker.engine.lean.rope_table import RopeTables
-from worker.engine.lean.weights import LayerWeights
+from worker.engine.lean.weights import LayerWeights, LeanWeights, num_weights
 from worker.engine.settings import EngineSettings
 from worker.engine.step_layout import StepLayout
 from worker.kernels.build import KernelsUnavailable, load_kernels
-from worker.quant.matrices import FloatMatrix, Int4Matrix, Int8Matrix, Matrix
+from worker.quant.matrices import FloatMatrix, Int4Matrix, Int8Matrix, Matrix, size_bytes
 
 log = structlog.get_logger(__name__)
 
 _KEY_TILE = 16
 _HEAD_TILE = 32
+_ROW_TILE = 4
+_TILE_BYTES = 64
 
 
 class NativeModel:
@@ -58,9 +60,15 @@ class NativeModel:
             config.attention_scale,
             torch.get_num_threads(),
         )
-        for layer_idx, layer in enumerate(loaded.weights.layers):
-            self._add_layer(layer, config.windows[layer_idx] or 0)
         weights = loaded.weights
+        self._num_weights = num_weights(config, weights)
+        self._weight_bytes = sum(size_bytes(matrix) for matrix in _matrices(weights))
+        self._disk_bytes = loaded.disk_bytes
+        unpacked = weights.layers
+        # One by one, so that no more than one layer is in memory twice.
+        while unpacked:
+            layer_idx = config.num_layers - len(unpacked)
+            self._add_layer(unpacked.pop(0), config.windows[layer_idx] or 0)
         self._table: int = self._add_matrix(weights.embedding, None)
         self._output = (
             self._table if weights.output is None else self._add_matrix(weights.output, None)
@@ -68,7 +76,13 @@ class NativeModel:
         self._norm = weights.norm.contiguous()
         self._pool = pool_for(loaded, settings)
         log.info(
-            "model.loaded", path="native", precision=self._precision, dtype=self._pool.layout.dtype
+            "model.loaded",
+            path="native",
+            architecture=config.architecture,
+            precision=self._precision,
+            dtype=self._pool.layout.dtype,
+            num_blocks=self._pool.num_blocks,
+            weight_bytes=self._weight_bytes,
         )
 
     @property
@@ -90,6 +104,21 @@ class NativeModel:
     def max_model_len(self) -> int:
         """Longest prompt plus answer."""
         return self._max_model_len
+
+    @property
+    def weight_bytes(self) -> int:
+        """Memory of all matrices, embedding and output included."""
+        return self._weight_bytes
+
+    @property
+    def num_weights(self) -> int:
+        """Values of all matrices, one that serves twice counted once."""
+        return self._num_weights
+
+    @property
+    def disk_bytes(self) -> int:
+        """Size of the weight files that were loaded."""
+        return self._disk_bytes
 
     def compute_logits(self, step: StepLayout, rows: Sequence[int]) -> torch.Tensor:
         """Writes the step's K/V; logits of some of its rows: (len(rows), vocab_size) float32."""
@@ -131,20 +160,26 @@ class NativeModel:
         )
 
     def _add_matrix(self, matrix: Matrix, bias: torch.Tensor | None) -> int:
-        try:
-            match matrix:
-                case FloatMatrix(weight):
-                    return self._stack.add_matrix(weight.contiguous(), None, bias, False)
-                case Int8Matrix(codes, scales, is_precise):
-                    codes, scales = codes.contiguous(), scales.contiguous()
-                    return self._stack.add_matrix(codes, scales, bias, is_precise)
-                case Int4Matrix():
-                    raise NotLean("int4 weights")
-        except RuntimeError as exc:
-            raise NotLean(str(exc).splitlines()[0]) from exc
+        match matrix:
+            case FloatMatrix(weight):
+                return self._stack.add_matrix(weight.contiguous(), None, bias, False)
+            case Int8Matrix(codes, scales, is_precise):
+                codes, scales = codes.contiguous(), scales.contiguous()
+                return self._stack.add_matrix(codes, scales, bias, is_precise)
+            case Int4Matrix():
+                raise AssertionError("refused before")
+
+
+def _matrices(weights: LeanWeights) -> Iterator[Matrix]:
+    yield weights.embedding
+    if weights.output is not None:
+        yield weights.output
+    for layer in weights.layers:
+        yield from (layer.qkv, layer.attention_out, layer.gate_up, layer.down)
 
 
 def _check_served(loaded: LoadedWeights, settings: EngineSettings) -> None:
+    """Before anything is packed: the lean path may still want the weights."""
     config = loaded.config
     reasons = {
         "norms after attention and MLP": config.is_sandwiched,
@@ -158,4 +193,21 @@ def _check_served(loaded: LoadedWeights, settings: EngineSettings) -> None:
     }
     for reason, holds in reasons.items():
         if holds:
-            raise NotLean(reason)
+            raise NotLean(f"the kernels do not serve {reason}")
+    for matrix in _matrices(loaded.weights):
+        _check_shape(matrix)
+
+
+def _check_shape(matrix: Matrix) -> None:
+    match matrix:
+        case FloatMatrix(weight):
+            rows, columns, tile = *weight.shape, _TILE_BYTES // weight.element_size()
+        case Int8Matrix(codes):
+            rows, columns, tile = *codes.shape, _TILE_BYTES
+        case Int4Matrix():
+            raise NotLean("the kernels do not serve int4 weights")
+    if rows % _ROW_TILE or columns % tile:
+        raise NotLean(
+            f"the kernels do not serve a matrix of {rows} x {columns}: they take"
+            f" multiples of {_ROW_TILE} x {tile}"
+        )
