@@ -132,7 +132,12 @@ def _compile(directory: Path) -> None:
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command; returns its exit status."""
     parser = argparse.ArgumentParser(prog="python -m worker.kernels.build", description=__doc__)
-    parser.add_argument("--out", type=Path, default=None, help="where (default: TOKENMILL_KERNELS_DIR, else the cache directory)")
+    parser.add_argument(
+        "--out",
+        type=Path,
+        default=None,
+        help="where (default: TOKENMILL_KERNELS_DIR, else the cache directory)",
+    )
     chosen = parser.parse_args(arguments)
     try:
         say(f"kernels: {build_kernels(chosen.out or kernels_dir())}")
