@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from typing import Protocol
 
 from opentelemetry import context as otel_context
@@ -15,12 +16,23 @@ from services.runtime import names
 from services.runtime.logs import bind_request, get_logger
 from services.runtime.telemetry import context_of
 from services.wire.queue import encode_cancel, encode_queued_request
-from services.wire.subjects import CANCELS, band_of, message_id, requests_subject
+from services.wire.subjects import (
+    CANCELS,
+    RESUME_BAND,
+    lane_notice_subject,
+    lane_of,
+    message_id,
+    requests_subject,
+)
 
 log = get_logger(__name__)
 
 MIN_PAUSE_S = 0.05
 MAX_PAUSE_S = 1.0
+
+LANE_NOTICE_S = 15.0
+"""A lane in use is made known so often; a scheduler forgets one of which it hears nothing for four
+times as long."""
 
 
 class RequestBus(Protocol):
@@ -53,6 +65,7 @@ class Dispatcher:
     def __init__(self, bus: RequestBus, tasks: asyncio.TaskGroup) -> None:
         self._bus = bus
         self._tasks = tasks
+        self._noticed_s: dict[tuple[str, str], float] = {}
 
     async def publish(self, request: QueuedRequest) -> None:
         """Queues an attempt; a second publish of the same attempt is dropped by the queue.
@@ -61,9 +74,10 @@ class Dispatcher:
             Overloaded: the queue is full.
             DependencyLost: the broker does not answer.
         """
-        band = band_of(request.request_class, request.attempt)
+        lane = lane_of(request.request_class, request.attempt, request.tenant)
+        await self._notice(request.model, lane)
         await self._bus.enqueue(
-            requests_subject(request.model, band),
+            requests_subject(request.model, lane),
             encode_queued_request(request),
             message_id=message_id(request.request_id, request.attempt),
             template=names.REQUESTS_TEMPLATE,
@@ -83,6 +97,17 @@ class Dispatcher:
             attachment.link.send(Cancel(attachment.handle))
         else:
             self._tasks.create_task(self._publish_cancel(live.request.request_id))
+
+    async def _notice(self, model: str, lane: str) -> None:
+        """Best effort: schedulers look for lanes by themselves too, only not at once."""
+        now_s = time.monotonic()
+        if lane == RESUME_BAND or now_s < self._noticed_s.get((model, lane), 0.0) + LANE_NOTICE_S:
+            return
+        self._noticed_s[model, lane] = now_s
+        try:
+            await self._bus.publish(lane_notice_subject(model, lane), b"")
+        except Exception as exc:
+            log.warning("lane.notice_lost", lane=lane, error=repr(exc))
 
     async def _publish_until_kept(self, live: LiveRequest, request: QueuedRequest) -> None:
         # The task was born in the stream of the lost worker, which is not part of this trace.

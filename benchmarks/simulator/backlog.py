@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Mapping
 from typing import cast
 
 from benchmarks.simulator.trace import TraceRequest
@@ -11,7 +10,8 @@ from services.core.blocks import BlockHash
 from services.core.request import QueuedRequest
 from services.core.sampling import SamplingParams
 from services.scheduler.order import HeldRequest
-from services.wire.subjects import BANDS, band_of
+from services.scheduler.pull_plan import Demand, LaneState, plan_pulls
+from services.wire.subjects import lane_of
 
 _MS = 1000.0
 
@@ -20,7 +20,7 @@ class Backlog:
     """What no scheduler has pulled yet; positions are the indices of the trace."""
 
     def __init__(self) -> None:
-        self._lanes: dict[str, deque[HeldRequest]] = {lane: deque() for lane in BANDS}
+        self._lanes: dict[str, deque[HeldRequest]] = {}
         self._num_entries = 0
 
     def __len__(self) -> int:
@@ -34,7 +34,7 @@ class Backlog:
         deadline_s: float,
     ) -> None:
         """Queues a request."""
-        lane = band_of(request.request_class, 1)
+        lane = lane_of(request.request_class, 1, request.tenant)
         queued = QueuedRequest(
             request_id=str(request_idx),
             attempt=1,
@@ -49,16 +49,18 @@ class Backlog:
             request_class=request.request_class,
             accepted_unix_ms=round(request.arrival_s * _MS),
         )
-        self._lanes[lane].append(
+        self._lanes.setdefault(lane, deque()).append(
             HeldRequest(queued, lane, request_idx, request.arrival_s, block_hashes=block_hashes)
         )
         self._num_entries += 1
 
-    def pull(self, num_wanted: Mapping[str, int]) -> list[HeldRequest]:
-        """Takes so many of each lane at most."""
+    def pull(self, demand: Demand) -> list[HeldRequest]:
+        """Takes what a scheduler's plan asks for. Empty lanes are asked of nothing."""
+        states = [LaneState(lane) for lane, entries in self._lanes.items() if entries]
         pulled: list[HeldRequest] = []
-        for lane, entries in self._lanes.items():
-            for _ in range(min(len(entries), num_wanted.get(lane, 0) - len(pulled))):
+        for state, num_wanted in plan_pulls(states, demand):
+            entries = self._lanes[state.name]
+            for _ in range(min(len(entries), num_wanted)):
                 pulled.append(entries.popleft())
         self._num_entries -= len(pulled)
         return pulled

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -14,9 +15,12 @@ from services.scheduler.fleet import Fleet, num_free
 from services.scheduler.kv_index import KvIndex
 from services.scheduler.order import FairOrder, HeldRequest
 from services.scheduler.policies.registry import make_policy
-from services.wire.subjects import BANDS
+from services.scheduler.pull_plan import Demand
 
 _NEVER_SILENT_S = 1e9
+
+MAX_HELD = 256
+"""As the process's setting `max_held` by default."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,9 +64,13 @@ class SimulatedScheduler:
     def place(self, backlog: Backlog, now_s: float) -> Placed:
         """Pulls what can run, and finds workers for it."""
         candidates = self.fleet.candidates(now_s)
-        room = num_free(candidates) + self._num_look_ahead - len(self.held)
-        if room > 0 and len(backlog):
-            self.held += backlog.pull(dict.fromkeys(BANDS, room))
+        if len(backlog):
+            demand = Demand(
+                num_room=num_free(candidates) + self._num_look_ahead,
+                num_left=MAX_HELD - len(self.held),
+                num_waiting=Counter(entry.lane for entry in self.held),
+            )
+            self.held += backlog.pull(demand)
         if not self.held:
             return Placed([], 0)
         ordered = self._order.order(self.held, now_unix_ms=round(now_s * 1000), now_s=now_s)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from opentelemetry import trace
@@ -24,10 +24,10 @@ from services.scheduler.fairness import FairnessRules
 from services.scheduler.fleet import Fleet, Ticket, num_free
 from services.scheduler.holdings import Hold, Holdings, Settlement, Spawn, Word
 from services.scheduler.order import FairOrder
+from services.scheduler.pull_plan import Demand
 from services.scheduler.queue_message import QueueMessage
 from services.scheduler.submission import PlacedBatch
 from services.scheduler.worker_client import WorkerClient
-from services.wire.subjects import BANDS
 
 log = get_logger(__name__)
 
@@ -101,21 +101,16 @@ class Dispatcher:
             self._client.connect(heartbeat.address)
         self._wake.set()
 
-    def num_wanted(self) -> Mapping[str, int]:
-        """Free capacity and a look-ahead, less what is held already.
-
-        What waits here in less urgent lanes does not keep a more urgent lane from being pulled.
-        """
+    def demand(self) -> Demand | None:
+        """Free capacity and a look-ahead; None while nothing must be pulled."""
         candidates = self._fleet.candidates(time.monotonic())
         if self._is_draining or not candidates:
-            return {}
-        room = num_free(candidates) + self._limits.num_look_ahead
-        num_waiting = self.holdings.num_waiting()
-        wanted: dict[str, int] = {}
-        for band in BANDS:
-            room -= num_waiting.get(band, 0)
-            wanted[band] = min(room, self._limits.max_held - len(self.holdings))
-        return wanted
+            return None
+        return Demand(
+            num_room=num_free(candidates) + self._limits.num_look_ahead,
+            num_left=self._limits.max_held - len(self.holdings),
+            num_waiting=self.holdings.num_waiting(),
+        )
 
     async def run(self) -> None:
         """Places what is held until cancelled."""

@@ -107,7 +107,7 @@ class Holdings:
             # The hold before has given it back and is not quite gone yet.
             self._spawn(_say(message, Settlement(Word.NAK, "given_back", BOUNCE_S)))
             return
-        entry = HeldRequest(request, message.band, message.position, time.monotonic())
+        entry = HeldRequest(request, message.lane, message.position, time.monotonic())
         hold = Hold(entry, message, asyncio.get_running_loop().create_future())
         self._holds[key] = hold
         self._empty.clear()
@@ -126,8 +126,8 @@ class Holdings:
         ]
 
     def num_waiting(self) -> Mapping[str, int]:
-        """How many wait for a worker, per band; counts from the moment of take()."""
-        return Counter(hold.entry.band for hold in self._holds.values() if not hold.is_submitted)
+        """How many wait for a worker, per lane; counts from the moment of take()."""
+        return Counter(hold.entry.lane for hold in self._holds.values() if not hold.is_submitted)
 
     def claim(self, key: RequestKey) -> Hold:
         """Marks a waiting request as being submitted."""

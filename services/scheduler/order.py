@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from services.core.blocks import BlockHash
 from services.core.request import QueuedRequest
 from services.scheduler.fairness import BandShares, FairnessRules, ServiceBook
-from services.wire.subjects import BANDS, RESUME_BAND
+from services.wire.subjects import BANDS, RESUME_BAND, band_of_lane
 
 RequestKey = tuple[str, int]
 """Request id and attempt: what a redelivery has in common with the first delivery."""
@@ -20,7 +20,7 @@ class HeldRequest:
     """A request that was pulled from the queue and is not on a worker yet.
 
     Attributes:
-        band: its class, or the resume band, which goes before every class.
+        lane: where it waited in the queue: its tenant's part of its band.
         queue_position: rises with arrival in the queue, over all bands.
         held_since_s: when it was pulled, on the scheduler's clock.
         num_failures: submissions that failed without an answer from the worker.
@@ -28,7 +28,7 @@ class HeldRequest:
     """
 
     request: QueuedRequest
-    band: str
+    lane: str
     queue_position: int
     held_since_s: float
     num_failures: int = 0
@@ -38,6 +38,11 @@ class HeldRequest:
     def key(self) -> RequestKey:
         """Identity of this attempt."""
         return self.request.request_id, self.request.attempt
+
+    @property
+    def band(self) -> str:
+        """Its class, or the resume band, which goes before every class."""
+        return band_of_lane(self.lane)
 
     @property
     def num_prompt_tokens(self) -> int:

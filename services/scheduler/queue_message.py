@@ -9,6 +9,7 @@ import nats.errors
 from nats.aio.msg import Msg
 
 from services.runtime.logs import get_logger
+from services.wire.subjects import lane_of_subject
 
 log = get_logger(__name__)
 
@@ -22,15 +23,15 @@ class QueueMessage:
     request that runs is answered Gone by its owner.
 
     Attributes:
-        band: the band that it waited in.
+        lane: the lane that it waited in.
         position: in the stream; rises with arrival.
         num_deliveries: how often it was pulled, this time included.
         published_s: when the stream took it, Unix seconds.
     """
 
-    def __init__(self, message: Msg, band: str) -> None:
+    def __init__(self, message: Msg) -> None:
         self._message = message
-        self.band = band
+        self.lane = lane_of_subject(message.subject)
         self.subject = message.subject
         self.payload = message.data
         self.headers: Mapping[str, str] = message.headers or {}

@@ -9,9 +9,9 @@ idle cluster arrives in one hop; then what else is there is pulled at once, with
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 import time
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -19,12 +19,14 @@ import nats.errors
 import nats.js.errors
 from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
-from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy
 
 from services.runtime.bus import Bus, QueueLimits
 from services.runtime.logs import get_logger
+from services.scheduler.lane_finder import LaneFinder
+from services.scheduler.pull_plan import Demand, LaneState, plan_pulls
+from services.scheduler.queue_limits import ConsumerLimits
 from services.scheduler.queue_message import QueueMessage
-from services.wire.subjects import BANDS, REQUESTS_STREAM, requests_consumer, requests_subject
+from services.wire.subjects import REQUESTS_STREAM, lane_of_subject, requests_consumer
 
 log = get_logger(__name__)
 
@@ -43,8 +45,8 @@ _ENDED = {"404", "408"}  # no messages; expired
 class Sink(Protocol):
     """Who takes what is pulled."""
 
-    def num_wanted(self) -> Mapping[str, int]:
-        """Messages that may be pulled now, per lane; a lane that is missing: none."""
+    def demand(self) -> Demand | None:
+        """What may be pulled now; None: nothing."""
         ...
 
     def take(self, message: QueueMessage) -> None:
@@ -52,23 +54,14 @@ class Sink(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class ConsumerLimits:
-    """How the broker treats pulled messages; see the settings of the same names."""
-
-    ack_wait_s: float
-    max_ack_pending: int
-
-
 @dataclass(slots=True)
-class _Lane:
-    name: str
-    pull_subject: str
+class _Lane(LaneState):
+    """A lane with its pull: `lane_id` and `pull_idx` tell an old pull's end from that of this."""
+
+    lane_id: str = ""
+    pull_subject: str = ""
     pull_idx: int = 0
-    num_asked: int = 0
-    lingers: bool = False
     expires_s: float = 0.0
-    has_more: bool = True  # worth asking at once: unknown yet, or the last pull was filled
 
 
 class QueueReader:
@@ -80,21 +73,16 @@ class QueueReader:
         self._bus = bus
         self._model = model
         self._queue = queue
-        self._limits = limits
+        self._finder = LaneFinder(bus, model, limits, self.poke)
         self._sink = sink
         self._inbox: str = bus.client.new_inbox()
         self._subscription: Subscription | None = None
         self._wake = asyncio.Event()
         self._is_broken = False
         self._is_stopped = False
-        self._lanes = [
-            _Lane(
-                lane,
-                f"$JS.API.CONSUMER.MSG.NEXT.{REQUESTS_STREAM}.{requests_consumer(model, lane)}",
-            )
-            for lane in BANDS
-        ]
-        self._lane_of_subject = {requests_subject(model, lane): lane for lane in BANDS}
+        self._lanes: dict[str, _Lane] = {}
+        self._by_id: dict[str, _Lane] = {}
+        self._lane_ids = itertools.count()
         self.is_ready = False
 
     def poke(self) -> None:
@@ -130,41 +118,30 @@ class QueueReader:
     async def _open(self) -> None:
         async with asyncio.timeout(API_TIMEOUT_S):
             await self._bus.ensure_requests_stream(self._queue)
-            for lane in BANDS:
-                name = requests_consumer(self._model, lane)
-                await self._bus.jetstream.add_consumer(
-                    REQUESTS_STREAM,
-                    ConsumerConfig(
-                        name=name,
-                        durable_name=name,
-                        deliver_policy=DeliverPolicy.ALL,
-                        ack_policy=AckPolicy.EXPLICIT,
-                        ack_wait=self._limits.ack_wait_s,
-                        # Giving up is the scheduler's decision: it can say why.
-                        max_deliver=-1,
-                        max_ack_pending=self._limits.max_ack_pending,
-                        filter_subject=requests_subject(self._model, lane),
-                    ),
-                )
             if self._subscription is None:
+                # Notices first: what is noticed while the lanes are listed must not get lost.
+                await self._finder.subscribe()
                 self._subscription = await self._bus.client.subscribe(
                     f"{self._inbox}.*", cb=self._receive
                 )
+        # Pulls of before may be gone without a word.
+        self._lanes, self._by_id = {}, {}
+        self._add(await self._finder.open())
 
     async def _pull(self) -> None:
         """Keeps every lane's pull open until stopped, or the connection or a consumer breaks."""
         num_reconnects = self._bus.client.stats["reconnects"]
         self._is_broken = False
-        for lane in self._lanes:
-            # Pulls of before may be gone without a word.
-            lane.num_asked = 0
-            lane.has_more = True
         self.is_ready = True
         while not (self._is_stopped or self._is_broken):
             if self._bus.client.stats["reconnects"] != num_reconnects:
                 return
             if self._bus.is_connected:
-                await self._ask(self._sink.num_wanted())
+                self._add(await self._finder.news())
+                self._forget_idle()
+                demand = self._sink.demand()
+                if demand is not None:
+                    await self._ask(demand)
             try:
                 async with asyncio.timeout(TICK_S):
                     await self._wake.wait()
@@ -172,35 +149,44 @@ class QueueReader:
                 continue
             self._wake.clear()
 
-    async def _ask(self, num_wanted: Mapping[str, int]) -> None:
+    def _add(self, names: set[str]) -> None:
+        for name in names:
+            consumer = requests_consumer(self._model, name)
+            lane = _Lane(
+                name,
+                lane_id=str(next(self._lane_ids)),
+                pull_subject=f"$JS.API.CONSUMER.MSG.NEXT.{REQUESTS_STREAM}.{consumer}",
+            )
+            self._lanes[name] = self._by_id[lane.lane_id] = lane
+
+    def _forget_idle(self) -> None:
+        busy = [lane.name for lane in self._lanes.values() if lane.has_more]
+        for name in self._finder.forget_idle(busy):
+            lane = self._lanes.pop(name, None)
+            if lane is not None:
+                del self._by_id[lane.lane_id]
+
+    async def _ask(self, demand: Demand) -> None:
         now_s = time.monotonic()
-        # Messages that more urgent lanes may yet hand over at once. A lingering pull does not
-        # count: it would keep its place from the other lanes for as long as its lane is empty.
-        num_reserved = 0
-        for lane_idx, lane in enumerate(self._lanes):
-            wanted = num_wanted.get(lane.name, 0) - num_reserved
-            if lane.num_asked > 0 and now_s < lane.expires_s:
-                num_reserved += 0 if lane.lingers else lane.num_asked
-                continue
-            if wanted <= 0:
-                continue
+        for lane in self._lanes.values():
+            if lane.num_asked and now_s >= lane.expires_s:
+                lane.num_asked = 0
+        for lane, num_wanted in plan_pulls(self._lanes.values(), demand):
             lane.pull_idx += 1
+            lane.num_asked = num_wanted
             lane.lingers = not lane.has_more
-            if lane.has_more:
-                lane.num_asked = wanted
-                num_reserved += wanted
+            if lane.lingers:
+                lane.expires_s = now_s + LINGER_S + 1.0
+                pull: dict[str, object] = {"batch": num_wanted, "expires": round(LINGER_S * 1e9)}
+            else:
                 # The answer comes at once; if it does not, it is lost.
                 lane.expires_s = now_s + API_TIMEOUT_S
-                pull: dict[str, object] = {"batch": wanted, "no_wait": True}
-            else:
-                lane.num_asked = 1
-                lane.expires_s = now_s + LINGER_S + 1.0
-                pull = {"batch": 1, "expires": round(LINGER_S * 1e9)}
+                pull = {"batch": num_wanted, "no_wait": True}
             async with asyncio.timeout(API_TIMEOUT_S):
                 await self._bus.client.publish(
                     lane.pull_subject,
                     json.dumps(pull).encode(),
-                    reply=f"{self._inbox}.{lane_idx}-{lane.pull_idx}",
+                    reply=f"{self._inbox}.{lane.lane_id}-{lane.pull_idx}",
                 )
 
     async def _receive(self, message: Msg) -> None:
@@ -208,21 +194,22 @@ class QueueReader:
         if status is not None:
             self._end_pull(message, status)
             return
-        lane_name = self._lane_of_subject.get(message.subject)
-        if lane_name is None:
-            log.error("queue.message_misrouted", subject=message.subject)
-            return
-        lane = next(lane for lane in self._lanes if lane.name == lane_name)
+        name = lane_of_subject(message.subject)
+        self._finder.heard(name)
+        if name not in self._lanes:
+            # Forgotten a moment ago, with a pull still open.
+            self._add({name})
+        lane = self._lanes[name]
         lane.num_asked = max(0, lane.num_asked - 1)
         if lane.num_asked == 0:
             lane.has_more = True
-        self._sink.take(QueueMessage(message, lane_name))
+        self._sink.take(QueueMessage(message))
         self.poke()
 
     def _end_pull(self, message: Msg, status: str) -> None:
-        lane_idx, pull_idx = message.subject.rsplit(".", 1)[1].split("-")
-        lane = self._lanes[int(lane_idx)]
-        if int(pull_idx) != lane.pull_idx:
+        lane_id, pull_idx = message.subject.rsplit(".", 1)[1].split("-")
+        lane = self._by_id.get(lane_id)
+        if lane is None or int(pull_idx) != lane.pull_idx:
             return
         lane.num_asked = 0
         lane.has_more = False

@@ -16,7 +16,8 @@ from services.runtime.bus import Bus
 from services.runtime.logs import get_logger
 from services.scheduler.dispatcher import Dispatcher, DispatchLimits
 from services.scheduler.fleet import Fleet
-from services.scheduler.queue_reader import ConsumerLimits, QueueReader
+from services.scheduler.queue_limits import ConsumerLimits
+from services.scheduler.queue_reader import QueueReader
 from services.scheduler.settings import SchedulerSettings
 from services.scheduler.worker_client import WorkerClient
 from services.wire.queue import BadPayload, decode_cancel, decode_heartbeat

@@ -21,7 +21,7 @@ from services.core.request import ChatMessage, FinishReason, QueuedRequest, Trac
 from services.runtime.telemetry import current_trace
 from services.wire.delivery import gateway_message_from_pb, worker_message_to_pb
 from services.wire.queue import decode_cancel, decode_queued_request
-from services.wire.subjects import CANCELS
+from services.wire.subjects import CANCELS, lane_notices_of
 
 LETTERS = "abcdefghijklmnopqrstuvwxyz ."
 MODEL = "fake-model"
@@ -81,10 +81,14 @@ class FakeQueue:
         self.message_ids: list[str] = []
         self.subjects: list[str] = []
         self.traces: list[TraceContext] = []
+        self.notices: list[str] = []
         self.cancelled: asyncio.Queue[str] = asyncio.Queue()
         self.error: Exception | None = None
 
     async def publish(self, subject: str, payload: bytes) -> None:
+        if subject.startswith(lane_notices_of(MODEL).removesuffix(">")):
+            self.notices.append(subject)
+            return
         assert subject == CANCELS
         self.cancelled.put_nowait(decode_cancel(payload))
 

@@ -6,10 +6,10 @@ import httpx
 import pytest
 
 from services.core.delivery import Attach, Attached, Cancel, Gone
-from services.core.request import FinishReason
-from services.wire.subjects import RESUME_BAND
+from services.core.request import FinishReason, RequestClass
+from services.wire.subjects import RESUME_BAND, lane_notice_subject, lane_of, requests_subject
 from tests.gateway.conftest import Served
-from tests.gateway.fake_cluster import fake_worker
+from tests.gateway.fake_cluster import MODEL, fake_worker
 
 BODY = {"prompt": "abc", "max_tokens": 4, "return_token_ids": True}
 
@@ -36,7 +36,10 @@ async def test_queued_request_carries_what_a_worker_needs(served: Served, client
     assert request.reply_to == served.grpc_target
     assert request.tenant == "default"
     assert request.sampling.seed is not None
-    assert served.cluster.queue.subjects[0].endswith(".batch")
+    lane = lane_of(RequestClass.BATCH, 1, "default")
+    assert served.cluster.queue.subjects[0] == requests_subject(MODEL, lane)
+    # Schedulers hear of the lane before its first request is there.
+    assert served.cluster.queue.notices == [lane_notice_subject(MODEL, lane)]
     asked.cancel()
 
 

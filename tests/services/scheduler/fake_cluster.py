@@ -17,13 +17,14 @@ from services.wire.queue import encode_cancel, encode_queued_request
 from services.wire.subjects import (
     CANCELS,
     REQUESTS_STREAM,
-    band_of,
+    lane_notice_subject,
+    lane_of,
     message_id,
     requests_consumer,
     requests_subject,
 )
 from tests.services.scheduler.fake_worker import FakeWorker
-from tests.services.scheduler.requests import MODEL, queued
+from tests.services.scheduler.requests import LANE, MODEL, queued
 
 
 class FakeCluster:
@@ -59,8 +60,10 @@ class FakeCluster:
     async def enqueue(self, *requests: QueuedRequest | str) -> None:
         for request in requests:
             request = queued(request) if isinstance(request, str) else request
+            lane = lane_of(request.request_class, request.attempt, request.tenant)
+            await self.bus.publish(lane_notice_subject(MODEL, lane), b"")
             await self.bus.enqueue(
-                requests_subject(MODEL, band_of(request.request_class, request.attempt)),
+                requests_subject(MODEL, lane),
                 encode_queued_request(request),
                 message_id=message_id(request.request_id, request.attempt),
                 template=names.REQUESTS_TEMPLATE,
@@ -76,7 +79,7 @@ class FakeCluster:
         """Messages in the queue, pulled or not."""
         return (await self.bus.jetstream.stream_info(REQUESTS_STREAM)).state.messages
 
-    async def num_redelivered(self, lane: str = "interactive") -> int:
+    async def num_redelivered(self, lane: str = LANE) -> int:
         info = await self.bus.jetstream.consumer_info(
             REQUESTS_STREAM, requests_consumer(MODEL, lane)
         )

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 
 from services.core.load import WorkerHeartbeat, WorkerLoad, WorkerState
 from services.core.request import QueuedRequest, RequestClass
 from services.core.sampling import SamplingParams
 from services.scheduler.order import HeldRequest
-from services.wire.subjects import band_of
+from services.wire.subjects import lane_of
 
 MODEL = "model.of tests"
+TENANT = "tenant"
+LANE = lane_of(RequestClass.INTERACTIVE, 1, TENANT)
 NOW_MS = 1_000_000
 CLASSES = list(RequestClass)
 
@@ -22,6 +25,7 @@ def queued(
     request_class: RequestClass = RequestClass.INTERACTIVE,
     num_prompt_tokens: int = 10,
     deadline_unix_ms: int | None = None,
+    tenant: str = TENANT,
 ) -> QueuedRequest:
     now_ms = int(time.time() * 1000)
     return QueuedRequest(
@@ -30,7 +34,7 @@ def queued(
         model=MODEL,
         prompt_token_ids=tuple(range(num_prompt_tokens)),
         sampling=SamplingParams(max_tokens=8, seed=1),
-        tenant="tenant",
+        tenant=tenant,
         session_id="",
         deadline_unix_ms=now_ms + 60_000 if deadline_unix_ms is None else deadline_unix_ms,
         reply_to="127.0.0.1:1",
@@ -49,6 +53,7 @@ def held(
     position: int = 0,
     held_since_s: float = 0.0,
     num_failures: int = 0,
+    tenant: str = TENANT,
 ) -> HeldRequest:
     request = queued(
         request_id,
@@ -56,10 +61,20 @@ def held(
         request_class=request_class,
         num_prompt_tokens=num_prompt_tokens,
         deadline_unix_ms=deadline_unix_ms,
+        tenant=tenant,
     )
     return HeldRequest(
-        request, band_of(request_class, attempt), position, held_since_s, num_failures
+        request,
+        lane_of(request_class, attempt, request.tenant),
+        position,
+        held_since_s,
+        num_failures,
     )
+
+
+def jain(shares: Sequence[float]) -> float:
+    """Jain's index of fairness: 1 if all shares are equal, 1 / n if one has all."""
+    return sum(shares) ** 2 / (len(shares) * sum(share * share for share in shares))
 
 
 def load(

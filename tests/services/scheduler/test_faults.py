@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from services.wire.subjects import REQUESTS_STREAM, requests_consumer
+from services.wire.subjects import REQUESTS_STREAM, RESUME_BAND, requests_consumer
 from tests.services.scheduler.fake_cluster import FakeCluster, eventually
 from tests.services.scheduler.requests import MODEL
 from tests.support.nats import NatsServer
@@ -175,7 +175,7 @@ async def test_a_deleted_queue_is_made_again(cluster: FakeCluster, lost: str):
     scheduler = await cluster.start_scheduler()
     if lost == "consumer":
         await cluster.bus.jetstream.delete_consumer(
-            REQUESTS_STREAM, requests_consumer(MODEL, "interactive")
+            REQUESTS_STREAM, requests_consumer(MODEL, RESUME_BAND)
         )
     else:
         await cluster.bus.jetstream.delete_stream(REQUESTS_STREAM)

@@ -1,5 +1,5 @@
 from collections import Counter
-from dataclasses import replace
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from services.core.request import RequestClass
 from services.scheduler.fairness import FairnessRules
 from services.scheduler.order import FairOrder, HeldRequest
-from tests.services.scheduler.requests import CLASSES, NOW_MS, held
+from tests.services.scheduler.requests import CLASSES, NOW_MS, held, jain
 
 
 def ready_ids(*entries: HeldRequest) -> list[str]:
@@ -16,9 +16,8 @@ def ready_ids(*entries: HeldRequest) -> list[str]:
     return [entry.request.request_id for entry in ordered.ready]
 
 
-def of_tenant(tenant: str, idx: int, **more: object) -> HeldRequest:
-    entry = held(f"{tenant}{idx}", position=idx, **more)  # type: ignore[arg-type]
-    return replace(entry, request=replace(entry.request, tenant=tenant))
+def of_tenant(tenant: str, idx: int, **more: Any) -> HeldRequest:
+    return held(f"{tenant}{idx}", position=idx, tenant=tenant, **more)
 
 
 def serve(
@@ -33,10 +32,6 @@ def serve(
         waiting.remove(entry)
         served.append(entry)
     return served
-
-
-def jain(shares: list[float]) -> float:
-    return sum(shares) ** 2 / (len(shares) * sum(share * share for share in shares))
 
 
 def test_earlier_arrivals_of_a_class_go_first():

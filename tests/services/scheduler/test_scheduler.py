@@ -1,12 +1,14 @@
 """Requests on their way from a real broker to workers, while nothing breaks."""
 
 import time
+from collections import Counter
 
 from services.core.load import WorkerState
 from services.core.request import RequestClass, SubmissionOutcome
-from services.wire.subjects import requests_subject
+from services.wire.queue import encode_queued_request
+from services.wire.subjects import lane_of, requests_subject
 from tests.services.scheduler.fake_cluster import FakeCluster, eventually
-from tests.services.scheduler.requests import MODEL, queued
+from tests.services.scheduler.requests import LANE, MODEL, jain, queued
 
 
 async def test_a_queued_request_reaches_a_worker_and_leaves_the_queue(cluster: FakeCluster):
@@ -202,3 +204,51 @@ async def test_a_request_that_was_pulled_too_often_is_given_up(cluster: FakeClus
     await cluster.enqueue("a")
     await cluster.queue_empty()
     assert worker.request_ids == ["a", "a"]
+
+
+async def test_a_flood_does_not_hide_other_tenants(cluster: FakeCluster):
+    """One tenant has many requests waiting before seven others send their first."""
+    await cluster.create_queue()
+    await cluster.enqueue(*(queued(f"t0-{idx}", tenant="t0") for idx in range(400)))
+    worker = await cluster.worker(max_requests=4, keeps_requests=True, num_running=4)
+    await cluster.start_scheduler()
+    for num in range(1, 8):
+        await cluster.enqueue(*(queued(f"t{num}-{idx}", tenant=f"t{num}") for idx in range(20)))
+    for num_served in range(1, 161):
+        # A request ends, so one place becomes free.
+        worker.num_running -= 1
+        await worker.announce()
+        await worker.wait_for_requests(num_served)
+    counts = Counter(request_id.partition("-")[0] for request_id in worker.request_ids)
+    assert jain([counts[f"t{num}"] for num in range(8)]) >= 0.95
+
+
+async def test_a_lane_whose_notice_was_lost_is_found_in_the_queue(cluster: FakeCluster):
+    worker = await cluster.worker()
+    await cluster.start_scheduler()
+    request = queued("a", tenant="unnoticed")
+    await cluster.bus.enqueue(
+        requests_subject(MODEL, lane_of(request.request_class, 1, request.tenant)),
+        encode_queued_request(request),
+        message_id="a.1",
+        template="x",
+    )
+    assert await worker.wait_for_requests(1) == ["a"]
+
+
+async def test_lanes_in_use_are_known_after_a_restart(cluster: FakeCluster):
+    worker = await cluster.worker()
+    async with cluster.scheduler() as first:
+        await cluster.enqueue("a")
+        await worker.wait_for_requests(1)
+        await cluster.queue_empty()
+        await first.drain(5)
+    # Without another notice, and with nothing in the queue that could be found.
+    await cluster.start_scheduler()
+    await cluster.bus.enqueue(
+        requests_subject(MODEL, LANE),
+        encode_queued_request(queued("b")),
+        message_id="b.1",
+        template="x",
+    )
+    assert await worker.wait_for_requests(2) == ["a", "b"]
