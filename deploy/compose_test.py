@@ -84,7 +84,7 @@ def wait_until_healthy(engine: Engine) -> None:
         time.sleep(1.0)
 
 
-def ask(base_url: str, question: str, max_tokens: int) -> Answer:
+def ask(base_url: str, api_key: str, question: str, max_tokens: int) -> Answer:
     """Asks over HTTP, as any OpenAI client does, and reads the stream to its end."""
     body = {
         "model": "",
@@ -94,12 +94,14 @@ def ask(base_url: str, question: str, max_tokens: int) -> Answer:
         "stream": True,
         "stream_options": {"include_usage": True},
     }
-    with urllib.request.urlopen(f"{base_url}/v1/models", timeout=10) as reply:
+    headers = {"Authorization": f"Bearer {api_key}", "Content-Type": "application/json"}
+    models = urllib.request.Request(f"{base_url}/v1/models", headers=headers)
+    with urllib.request.urlopen(models, timeout=10) as reply:
         body["model"] = json.load(reply)["data"][0]["id"]
     request = urllib.request.Request(
         f"{base_url}/v1/chat/completions",
         data=json.dumps(body).encode(),
-        headers={"Content-Type": "application/json"},
+        headers=headers,
     )
     started = time.monotonic()
     first_delta_s, deltas, usage, is_done = 0.0, [], {}, False
@@ -134,13 +136,20 @@ def sum_metric(engine: Engine, container: Container, metric: str, *labels: str) 
     )
 
 
-def check_answer(base_url: str) -> None:
+def make_key(engine: Engine) -> str:
+    """An API key, made as an operator makes one."""
+    gateway = next(one for one in engine.containers() if one.service == "gateway")
+    command = ("tokenmill", "keys", "create", "--name", "compose-test", "--json")
+    return json.loads(engine.output("exec", gateway.name, *command))["api_key"]
+
+
+def check_answer(base_url: str, api_key: str) -> None:
     """Asks one question.
 
     Raises:
         CheckFailed: the answer is not a real one.
     """
-    answer = ask(base_url, QUESTION, 32)
+    answer = ask(base_url, api_key, QUESTION, 32)
     say(f"asked: {QUESTION}")
     say(f"answer: {answer.text!r}")
     say(
@@ -151,7 +160,7 @@ def check_answer(base_url: str) -> None:
         raise CheckFailed(f"the answer does not name {ANSWER_NAMES}")
 
 
-def check_all_workers_serve(engine: Engine, base_url: str) -> None:
+def check_all_workers_serve(engine: Engine, base_url: str, api_key: str) -> None:
     """Asks several questions at once.
 
     Raises:
@@ -160,7 +169,9 @@ def check_all_workers_serve(engine: Engine, base_url: str) -> None:
     questions = [f"Tell me a fact about the number {number}." for number in range(NUM_CONCURRENT)]
     started = time.monotonic()
     with ThreadPoolExecutor(NUM_CONCURRENT) as threads:
-        answers = list(threads.map(lambda question: ask(base_url, question, 32), questions))
+        answers = list(
+            threads.map(lambda question: ask(base_url, api_key, question, 32), questions)
+        )
     num_tokens = sum(answer.usage.get("completion_tokens", 0) for answer in answers)
     say(
         f"{len(answers)} questions at once: {num_tokens} tokens"
@@ -176,13 +187,13 @@ def check_all_workers_serve(engine: Engine, base_url: str) -> None:
         raise CheckFailed("a worker served nothing")
 
 
-def check_reuse(engine: Engine, base_url: str) -> None:
+def check_reuse(engine: Engine, base_url: str, api_key: str) -> None:
     """Asks the first question again.
 
     Raises:
         CheckFailed: nothing of its prompt was reused, or no block reached the cache service.
     """
-    answer = ask(base_url, QUESTION, 32)
+    answer = ask(base_url, api_key, QUESTION, 32)
     num_cached = answer.usage["prompt_tokens_details"]["cached_tokens"]
     (cache,) = (one for one in engine.containers() if one.service == "cache")
     num_blocks = int(sum_metric(engine, cache, CACHE_BLOCKS))
@@ -247,9 +258,10 @@ def main() -> int:
         timed("image built", lambda: engine.compose("build", "gateway", timeout_s=BUILD_TIMEOUT_S))
         timed("containers started", lambda: engine.compose(*up))
         timed("all healthy", lambda: wait_until_healthy(engine))
-        check_answer(base_url)
-        check_all_workers_serve(engine, base_url)
-        check_reuse(engine, base_url)
+        api_key = make_key(engine)
+        check_answer(base_url, api_key)
+        check_all_workers_serve(engine, base_url, api_key)
+        check_reuse(engine, base_url, api_key)
         if not options.keep:
             timed("all stopped", lambda: stop_and_check(engine))
     except CheckFailed as exc:

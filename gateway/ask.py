@@ -5,10 +5,9 @@ from __future__ import annotations
 import enum
 from dataclasses import dataclass, field
 
+from services.core.caller import OPEN_CALLER, Caller
 from services.core.request import ChatMessage, FinishReason, RequestClass, Usage
 from services.core.sampling import SamplingParams
-
-DEFAULT_TENANT = "default"
 
 
 class Operation(enum.StrEnum):
@@ -51,6 +50,7 @@ class Ask:
 
     Attributes:
         request_id: taken from the caller or drawn by the door.
+        caller: who asks.
         model: as the caller spells it; empty: the default model.
         sampling: as the caller wrote it; max_tokens and seed may be None.
         deadline_unix_ms: after this the caller does not wait.
@@ -64,12 +64,17 @@ class Ask:
     deadline_unix_ms: int
     model: str = ""
     sampling: SamplingParams = field(default_factory=SamplingParams)
-    tenant: str = DEFAULT_TENANT
+    caller: Caller = OPEN_CALLER
     session_id: str = ""
     begins_session: bool = False
     request_class: RequestClass = RequestClass.INTERACTIVE
     default_max_tokens: int | None = None
     stream: bool = True
+
+    @property
+    def tenant(self) -> str:
+        """The caller's tenant."""
+        return self.caller.tenant
 
     @property
     def operation(self) -> Operation:

@@ -9,6 +9,7 @@ import grpc
 from opentelemetry import trace
 from tokenmill.v1.inference_pb2_grpc import InferenceServiceServicer
 
+from gateway.access.authenticator import Authenticator
 from gateway.ask import Ask, ChatPrompt, Prompt, TextPrompt, TokenPrompt
 from gateway.catalog import Catalog
 from gateway.deadline import deadline_unix_ms
@@ -40,8 +41,16 @@ class InferenceServicer(InferenceServiceServicer):
     exist begins with its first turn, as at the HTTP door. A caller that leaves stops its request.
     """
 
-    def __init__(self, intake: Intake, catalog: Catalog, *, request_timeout_s: float) -> None:
+    def __init__(
+        self,
+        intake: Intake,
+        catalog: Catalog,
+        authenticator: Authenticator,
+        *,
+        request_timeout_s: float,
+    ) -> None:
         self._intake = intake
+        self._authenticator = authenticator
         self._catalog = catalog
         self._timeout_s = request_timeout_s
 
@@ -61,10 +70,12 @@ class InferenceServicer(InferenceServiceServicer):
 
     async def ListModels(self, request: Any, context: grpc.aio.ServicerContext) -> Any:
         """Lists the models whose tokenizer is loaded."""
+        caller = await self._authenticator.caller(metadata_of(context))
         return list_models_response_to_pb(
             [
                 ListedModel(model.name, model.description.max_model_len, model.created_unix_s)
                 for model in self._catalog.models
+                if caller.may_use(model.name)
             ]
         )
 
@@ -75,7 +86,9 @@ class InferenceServicer(InferenceServiceServicer):
         context: grpc.aio.ServicerContext,
         session_id: str = "",
     ) -> Ask:
-        ids = request_ids(_asked_id(context))
+        metadata = metadata_of(context)
+        caller = await self._authenticator.caller(metadata)
+        ids = request_ids(metadata.get(REQUEST_ID_KEY, ""))
         bind_request(ids.own)
         trace.get_current_span().set_attribute(names.REQUEST_ID, ids.shown)
         headers = {REQUEST_ID_KEY: ids.shown}
@@ -83,6 +96,7 @@ class InferenceServicer(InferenceServiceServicer):
         await context.send_initial_metadata(tuple(headers.items()))
         return Ask(
             request_id=ids.own,
+            caller=caller,
             prompt=prompt,
             deadline_unix_ms=deadline_unix_ms(context.time_remaining(), limit_s=self._timeout_s),
             model=call.model,
@@ -120,8 +134,8 @@ def _prompt_of(call: GenerateCall) -> Prompt:
     return TextPrompt(call.prompt)
 
 
-def _asked_id(context: grpc.aio.ServicerContext) -> str:
-    for key, value in context.invocation_metadata() or ():
-        if key == REQUEST_ID_KEY and isinstance(value, str):
-            return value
-    return ""
+def metadata_of(context: grpc.aio.ServicerContext) -> dict[str, str]:
+    """The caller's metadata; names in lower case, as gRPC sends them."""
+    return {
+        key: value for key, value in context.invocation_metadata() or () if isinstance(value, str)
+    }

@@ -22,6 +22,7 @@ from gateway.live_requests import LiveRequests
 from gateway.record import AnswerRecord
 from gateway.sessions import Sessions, Turn
 from gateway.text_stream import TextStream
+from services.core.caller import Scope
 from services.core.errors import (
     DeadlineExceeded,
     InvalidRequest,
@@ -79,7 +80,7 @@ class Intake:
             TokenmillError: refused, or broken off.
         """
         self._check_open()
-        model = self._catalog.find(ask.model)
+        model = self._authorize(ask)
         record = AnswerRecord(ask, model=model.name)
         self._num_open += 1
         self._is_idle.clear()
@@ -142,6 +143,15 @@ class Intake:
                 reason="DRAINING",
             )
         self._live.check_room(retry_after_s=self._retry_after_s())
+
+    def _authorize(self, ask: Ask) -> ServedModel:
+        """The model, if the caller may use it; the one place where both doors are told."""
+        ask.caller.require(Scope.INFERENCE)
+        if ask.session_id:
+            ask.caller.require(Scope.SESSIONS)
+        model = self._catalog.find(ask.model)
+        ask.caller.require_model(model.name)
+        return model
 
     async def _admit(self, ask: Ask, model: ServedModel) -> LiveRequest:
         """Validates, tokenizes and takes ownership."""

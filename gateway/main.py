@@ -9,6 +9,10 @@ from typing import TypeVar
 
 from tokenmill.v1 import delivery_pb2_grpc, inference_pb2_grpc
 
+from gateway.access.authenticator import Authenticator
+from gateway.access.jwks import Jwks
+from gateway.access.key_ring import KeyRing
+from gateway.access.token_verifier import TokenRules, TokenVerifier
 from gateway.catalog import Catalog, Tokenizing
 from gateway.delivery_servicer import DeliveryServicer
 from gateway.dispatch import Dispatcher, RequestBus
@@ -26,10 +30,12 @@ from gateway.tokenizer_client import TokenizerClient
 from services.core.errors import Overloaded
 from services.runtime.addresses import own_address
 from services.runtime.bus import Bus, connect_bus
+from services.runtime.key_value import KeyValueBucket
 from services.runtime.lifecycle import Process, run_process
 from services.runtime.logs import get_logger
 from services.runtime.rpc_client import open_channel
 from services.runtime.rpc_server import RpcServer
+from services.wire.subjects import ACCESS_BUCKET
 
 log = get_logger(__name__)
 
@@ -52,6 +58,7 @@ class Gateway:
     readiness: Readiness
     rpc: RpcServer
     http: HttpServer
+    ring: KeyRing | None
 
     async def listen(self) -> tuple[int, int]:
         """Opens both doors; returns HTTP and gRPC port.
@@ -95,6 +102,8 @@ def build(
     tasks: asyncio.TaskGroup,
 ) -> Gateway:
     """Puts the parts together; nothing runs yet."""
+    ring = KeyRing() if settings.asks_for_keys else None
+    authenticator = Authenticator(ring, _token_verifier(settings))
     catalog = Catalog()
     live_requests = LiveRequests(max_requests=settings.max_live_requests)
     dispatcher = Dispatcher(bus, tasks)
@@ -106,7 +115,7 @@ def build(
         sessions=Sessions(store, tasks, max_session_bytes=settings.max_session_bytes),
         default_max_tokens=settings.default_max_tokens,
     )
-    readiness = Readiness(catalog, intake, is_bus_connected)
+    readiness = Readiness(catalog, intake, is_bus_connected, ring)
     rpc = RpcServer()
     rpc.add(
         delivery_pb2_grpc.add_DeliveryServiceServicer_to_server,
@@ -117,18 +126,33 @@ def build(
     )
     rpc.add(
         inference_pb2_grpc.add_InferenceServiceServicer_to_server,
-        InferenceServicer(intake, catalog, request_timeout_s=settings.request_timeout_s),
+        InferenceServicer(
+            intake, catalog, authenticator, request_timeout_s=settings.request_timeout_s
+        ),
         "tokenmill.v1.InferenceService",
     )
     app = build_app(
         intake,
         catalog,
         readiness,
+        authenticator,
         max_body_bytes=settings.max_body_bytes,
         request_timeout_s=settings.request_timeout_s,
     )
     http = HttpServer(app, drain_timeout_s=settings.drain_timeout_s)
-    return Gateway(settings, tokenizer, catalog, live_requests, intake, readiness, rpc, http)
+    return Gateway(settings, tokenizer, catalog, live_requests, intake, readiness, rpc, http, ring)
+
+
+def _token_verifier(settings: GatewaySettings) -> TokenVerifier | None:
+    if not settings.jwt_issuer:
+        return None
+    rules = TokenRules(
+        settings.jwt_issuer,
+        settings.jwt_audience,
+        settings.jwt_tenant_claim,
+        settings.jwt_scopes_claim,
+    )
+    return TokenVerifier(Jwks(settings.jwt_issuer, settings.jwt_jwks_url), rules)
 
 
 async def run(process: Process[GatewaySettings]) -> None:
@@ -156,6 +180,14 @@ async def run(process: Process[GatewaySettings]) -> None:
     await gateway.listen()
     serving = process.tasks.create_task(gateway.http.serve(), name="http")
     process.spawn(_set_up_queue(bus, settings, gateway.readiness), name="queue set-up")
+    if gateway.ring is not None:
+        access = KeyValueBucket(
+            bus,
+            ACCESS_BUCKET,
+            what="the key store",
+            num_replicas=settings.queue_num_replicas,
+        )
+        process.spawn(gateway.ring.follow(access), name="API keys")
     process.spawn(gateway.catalog.load_until_known(gateway.tokenizer), name="tokenizer load")
     process.spawn(_follow_readiness(gateway.rpc, gateway.readiness), name="readiness")
     await process.stop_requested.wait()

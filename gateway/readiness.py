@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from gateway.access.key_ring import KeyRing
 from gateway.catalog import Catalog
 from gateway.intake import Intake
 
@@ -16,12 +17,17 @@ class Readiness:
     """
 
     def __init__(
-        self, catalog: Catalog, intake: Intake, is_bus_connected: Callable[[], bool]
+        self,
+        catalog: Catalog,
+        intake: Intake,
+        is_bus_connected: Callable[[], bool],
+        ring: KeyRing | None = None,
     ) -> None:
         self.has_queue = False
         self._catalog = catalog
         self._intake = intake
         self._is_bus_connected = is_bus_connected
+        self._ring = ring
 
     def reasons_against(self) -> list[str]:
         """Why not; empty when ready."""
@@ -34,4 +40,6 @@ class Readiness:
             reasons.append("the broker is not connected")
         if not self.has_queue:
             reasons.append("the request queue is not set up")
+        if self._ring is not None and not self._ring.is_loaded:
+            reasons.append("the API keys are not loaded")
         return reasons

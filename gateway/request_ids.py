@@ -16,6 +16,8 @@ class RequestIds:
         shown: echoed to the caller.
         own: names the request in queue, workers and logs. A proxy that retries brings the same id
             again, maybe to another gateway, while queue and schedulers drop what they saw lately.
+            It is never to be guessed: a worker that attaches proves by it that it was given the
+            request.
     """
 
     shown: str
@@ -27,5 +29,5 @@ def request_ids(asked: str) -> RequestIds:
     if not is_request_id(asked):
         drawn = new_request_id()
         return RequestIds(drawn, drawn)
-    own = f"{asked}.{secrets.token_hex(4)}"
+    own = f"{asked}.{secrets.token_hex(12)}"
     return RequestIds(asked, own if is_request_id(own) else new_request_id())

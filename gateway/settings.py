@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pydantic import Field
 
+from services.core.access_policy import AuthMode, asks_for_keys
 from services.runtime.settings import QueueSettings
 
 
@@ -15,6 +16,24 @@ class GatewaySettings(QueueSettings):
 
     http_port: int = Field(default=8080, ge=0, le=65535)
     """Port of the HTTP server; 0 takes a free one."""
+
+    auth: AuthMode = AuthMode.AUTO
+    """auto and open ask for no key, and serve on loopback only; required asks everybody for one."""
+
+    jwt_issuer: str = ""
+    """OIDC issuer whose tokens are taken beside API keys; unset: none are."""
+
+    jwt_jwks_url: str = ""
+    """Where the issuer's public keys are; unset: as its discovery document says."""
+
+    jwt_audience: str = ""
+    """Audience that a token must name; unset: any."""
+
+    jwt_tenant_claim: str = "tenant"
+    """Claim that names the tenant."""
+
+    jwt_scopes_claim: str = "scope"
+    """Claim with the scopes: inference, sessions, admin, alone or after `tokenmill:`."""
 
     advertise_address: str = ""
     """Address (host:port) that workers dial to deliver. Unset: the bound one; if that is every
@@ -46,3 +65,12 @@ class GatewaySettings(QueueSettings):
 
     max_session_bytes: int = Field(default=512 << 10, ge=1024)
     """Longest stored conversation; half of what one broker message holds."""
+
+    @property
+    def asks_for_keys(self) -> bool:
+        """Whether callers need a key."""
+        return asks_for_keys(self.auth, self.host)
+
+    def check(self) -> None:
+        """Refuses an address that others reach while nobody is asked for a key."""
+        asks_for_keys(self.auth, self.host)

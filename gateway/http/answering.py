@@ -17,6 +17,7 @@ from gateway.http.body import read_body
 from gateway.http.errors import Headers, error_body
 from gateway.http.sse import EventStream, event, send_reply
 from gateway.intake import Intake
+from services.core.caller import Caller
 from services.core.errors import DeadlineExceeded, RequestCancelled, TokenmillError
 from services.runtime.logs import get_logger
 
@@ -24,6 +25,7 @@ log = get_logger(__name__)
 
 TIMEOUT_HEADER = "x-request-timeout-s"
 REQUEST_ID_SCOPE = "tokenmill.request_id"
+CALLER_SCOPE = "tokenmill.caller"
 # Time for a slow reader to take what is whole already.
 WRITE_GRACE_S = 10.0
 
@@ -33,6 +35,7 @@ class RequestHead:
     """What a route may need beside the body; header names in lower case."""
 
     request_id: str
+    caller: Caller
     headers: Mapping[str, str]
     deadline_unix_ms: int
 
@@ -96,6 +99,7 @@ class AnswerRoute:
         asked_s = None if text is None else parse_timeout_s(text, field="X-Request-Timeout-S")
         return RequestHead(
             request_id=scope[REQUEST_ID_SCOPE],
+            caller=scope[CALLER_SCOPE],
             headers=headers,
             deadline_unix_ms=deadline_unix_ms(asked_s, limit_s=self._timeout_s),
         )

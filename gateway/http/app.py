@@ -7,6 +7,7 @@ from collections.abc import Callable
 from starlette.routing import Route, Router
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from gateway.access.authenticator import Authenticator
 from gateway.catalog import Catalog
 from gateway.http.answering import AnswerRoute, Exchange, RequestHead
 from gateway.http.chat_completions import ChatCompletions
@@ -25,6 +26,7 @@ def build_app(
     intake: Intake,
     catalog: Catalog,
     readiness: Readiness,
+    authenticator: Authenticator,
     *,
     max_body_bytes: int,
     request_timeout_s: float,
@@ -58,7 +60,7 @@ def build_app(
         return path if path in known else "unknown"
 
     router = Router(routes, redirect_slashes=False)
-    return Door(router, route_of=route_of)
+    return Door(router, authenticator, route_of=route_of)
 
 
 class _Endpoint:

@@ -85,6 +85,7 @@ class ChatCompletions:
         model = self._catalog.find(call.model or "").name
         ask = Ask(
             request_id=head.request_id,
+            caller=head.caller,
             prompt=ChatPrompt(messages_of(call.messages)),
             deadline_unix_ms=head.deadline_unix_ms,
             model=model,

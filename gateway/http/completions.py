@@ -57,6 +57,7 @@ class Completions:
         model = self._catalog.find(call.model or "").name
         ask = Ask(
             request_id=head.request_id,
+            caller=head.caller,
             prompt=prompt_of(call.prompt),
             deadline_unix_ms=head.deadline_unix_ms,
             model=model,

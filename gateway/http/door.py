@@ -10,7 +10,8 @@ from opentelemetry.trace import SpanKind, StatusCode
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from gateway.http.answering import REQUEST_ID_SCOPE
+from gateway.access.authenticator import Authenticator
+from gateway.http.answering import CALLER_SCOPE, REQUEST_ID_SCOPE
 from gateway.http.errors import error_body, error_headers, error_status
 from gateway.http.sse import send_reply
 from gateway.metrics import HTTP_DURATION
@@ -25,6 +26,8 @@ log = get_logger(__name__)
 REQUEST_ID_HEADER = b"x-request-id"
 # Asked every few seconds by machines: their spans would bury the others.
 _UNTRACED = {"/livez", "/readyz", "/metrics"}
+# Of a process, not of a caller: who may reach the port may ask.
+_PUBLIC = {"/livez", "/readyz"}
 
 
 class Door:
@@ -32,11 +35,15 @@ class Door:
 
     Args:
         app: the router; may raise anything.
+        authenticator: who calls.
         route_of: path to route template; names spans, so it must have few values.
     """
 
-    def __init__(self, app: ASGIApp, *, route_of: Callable[[str], str]) -> None:
+    def __init__(
+        self, app: ASGIApp, authenticator: Authenticator, *, route_of: Callable[[str], str]
+    ) -> None:
         self._app = app
+        self._authenticator = authenticator
         self._route_of = route_of
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -50,6 +57,8 @@ class Door:
         bind_request(visit.ids.own)
         try:
             with trace.use_span(visit.span, record_exception=False, set_status_on_exception=False):
+                if visit.route not in _PUBLIC:
+                    scope[CALLER_SCOPE] = await self._authenticator.caller(visit.headers)
                 await self._app(scope, receive, visit.send)
         except RequestCancelled as exc:
             # Nobody is there to be told.
@@ -67,19 +76,19 @@ class _Visit:
         self._started_s = time.perf_counter()
         self._send = send
         self._method: str = scope["method"]
-        self._route = route
+        self.route = route
         self._has_started = False
         self.status = error_status(RequestCancelled("the client left"))
-        headers = {
+        self.headers = {
             key.decode("latin-1"): value.decode("latin-1") for key, value in scope["headers"]
         }
-        self.ids = request_ids(headers.get(REQUEST_ID_HEADER.decode(), ""))
+        self.ids = request_ids(self.headers.get(REQUEST_ID_HEADER.decode(), ""))
         if route in _UNTRACED:
             self.span = trace.INVALID_SPAN
         else:
             self.span = tracer.start_span(
                 f"{self._method} {route}",
-                context_from_headers(headers),
+                context_from_headers(self.headers),
                 SpanKind.SERVER,
                 {
                     names.HTTP_REQUEST_METHOD: self._method,
@@ -104,9 +113,9 @@ class _Visit:
     async def say(self, error: Exception) -> None:
         """Answers with an error; a reply that has begun is cut off, which clients see."""
         if not isinstance(error, TokenmillError | HTTPException):
-            log.error("http.failed", http_route=self._route, exc_info=error)
+            log.error("http.failed", http_route=self.route, exc_info=error)
         if self._has_started:
-            log.warning("http.cut_off", http_route=self._route, error=repr(error))
+            log.warning("http.cut_off", http_route=self.route, error=repr(error))
             return
         headers = error_headers(error)
         await send_reply(self.send, error_status(error), error_body(error), headers=headers)
@@ -118,6 +127,6 @@ class _Visit:
             self.span.set_attribute(names.ERROR_TYPE, str(self.status))
             self.span.set_status(StatusCode.ERROR)
         self.span.end()
-        HTTP_DURATION.labels(self._method[:16], self._route, str(self.status)).observe(
+        HTTP_DURATION.labels(self._method[:16], self.route, str(self.status)).observe(
             time.perf_counter() - self._started_s
         )

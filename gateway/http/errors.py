@@ -7,7 +7,7 @@ import math
 import msgspec
 from starlette.exceptions import HTTPException
 
-from services.core.errors import InvalidRequest, NotFound, TokenmillError
+from services.core.errors import InvalidRequest, NotFound, TokenmillError, Unauthenticated
 from services.wire.errors import public_message, row_of
 
 Headers = list[tuple[bytes, bytes]]
@@ -47,9 +47,11 @@ def error_status(error: BaseException) -> int:
 
 
 def error_headers(error: BaseException) -> Headers:
-    """Retry-After in whole seconds, for each error that a retry may cure."""
+    """Retry-After in whole seconds where a retry may help; how to authenticate, on a 401."""
     if isinstance(error, HTTPException):
         return [(key.lower().encode(), value.encode()) for key, value in _pairs(error)]
+    if isinstance(error, Unauthenticated):
+        return [(b"www-authenticate", b'Bearer realm="tokenmill"')]
     retry_after_s: float | None = getattr(error, "retry_after_s", None)
     if hasattr(error, "retry_after_s"):
         seconds = max(1, math.ceil(retry_after_s or 0))

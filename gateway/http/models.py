@@ -6,7 +6,9 @@ import msgspec
 from starlette.types import Receive, Scope, Send
 
 from gateway.catalog import Catalog, ServedModel
+from gateway.http.answering import CALLER_SCOPE
 from gateway.http.sse import send_reply
+from services.core.caller import Caller
 
 
 class ModelFields(msgspec.Struct):
@@ -34,7 +36,10 @@ class ListModels:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answers one request."""
-        models = ModelList([_fields(model) for model in self._catalog.models])
+        caller: Caller = scope[CALLER_SCOPE]
+        models = ModelList(
+            [_fields(model) for model in self._catalog.models if caller.may_use(model.name)]
+        )
         await send_reply(send, 200, msgspec.json.encode(models))
 
 
@@ -49,8 +54,10 @@ class ShowModel:
 
         Raises:
             NotFound: no such model.
+            PermissionDenied: the key may not use it.
         """
         model = self._catalog.find(scope["path_params"]["model"])
+        scope[CALLER_SCOPE].require_model(model.name)
         await send_reply(send, 200, msgspec.json.encode(_fields(model)))
 
 

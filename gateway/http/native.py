@@ -90,6 +90,7 @@ class NativeRoutes:
         model = self._catalog.find(call.model or "").name
         ask = Ask(
             request_id=head.request_id,
+            caller=head.caller,
             prompt=prompt,
             deadline_unix_ms=head.deadline_unix_ms,
             model=model,

@@ -5,9 +5,11 @@ from __future__ import annotations
 import msgspec
 from starlette.types import Receive, Scope, Send
 
+from gateway.http.answering import CALLER_SCOPE
 from gateway.http.errors import error_status
 from gateway.http.sse import send_reply
 from gateway.readiness import Readiness
+from services.core.caller import Scope as Permission
 from services.core.errors import Overloaded
 from services.runtime.metrics import CONTENT_TYPE, render
 
@@ -18,7 +20,12 @@ async def livez(scope: Scope, receive: Receive, send: Send) -> None:
 
 
 async def metrics(scope: Scope, receive: Receive, send: Send) -> None:
-    """Prometheus text format."""
+    """Prometheus text format, of all tenants together: for operators.
+
+    Raises:
+        PermissionDenied: the key is no operator's.
+    """
+    scope[CALLER_SCOPE].require(Permission.ADMIN)
     await send_reply(send, 200, render(), content_type=CONTENT_TYPE.encode())
 
 

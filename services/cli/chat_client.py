@@ -76,20 +76,34 @@ class Answer:
         return self.output_tokens / self.total_s
 
 
-def ask(url: str, question: Question, on_text: Callable[[str], None] = lambda _: None) -> Answer:
+def key_headers(api_key: str | None) -> dict[str, str]:
+    """Headers that show a key; none without one."""
+    return {"authorization": f"Bearer {api_key}"} if api_key else {}
+
+
+def ask(
+    url: str,
+    question: Question,
+    on_text: Callable[[str], None] = lambda _: None,
+    *,
+    api_key: str | None = None,
+) -> Answer:
     """Asks, and calls on_text with each piece of the answer as it comes.
 
     Args:
         url: of a gateway, e.g. http://127.0.0.1:8080.
         question: what to ask.
         on_text: hears each piece.
+        api_key: where the gateway asks for one.
 
     Raises:
         CommandFailed: nobody answers, or the answer is an error.
     """
     timeout = httpx.Timeout(question.timeout_s, connect=_CONNECT_TIMEOUT_S)
     # Without trust_env: a proxy of the user's shell cannot reach this machine's loopback.
-    with httpx.Client(base_url=url, timeout=timeout, trust_env=False) as client:
+    with httpx.Client(
+        base_url=url, timeout=timeout, trust_env=False, headers=key_headers(api_key)
+    ) as client:
         return ask_with(client, question, on_text)
 
 

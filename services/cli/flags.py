@@ -52,6 +52,18 @@ DrainTimeout = Annotated[
     float,
     typer.Option(min=0, help="Seconds that running requests may take after Ctrl-C."),
 ]
+Host = Annotated[
+    str, typer.Option(help="Address of the gateways: 127.0.0.1, or 0.0.0.0 with --auth.")
+]
+Auth = Annotated[bool, typer.Option("--auth", help="Ask every caller for an API key.")]
+ApiKey = Annotated[
+    str | None,
+    typer.Option(
+        help="API key, where the gateway asks for one. Default: TOKENMILL_API_KEY.",
+        envvar="TOKENMILL_API_KEY",
+        show_default=False,
+    ),
+]
 HTTP_PORT = DEFAULT_HTTP_PORT
 GRPC_PORT = DEFAULT_GRPC_PORT
 DRAIN_TIMEOUT_S = 30.0

@@ -10,7 +10,9 @@ import typer
 
 from services.cli import flags
 from services.cli.bench_commands import bench
+from services.cli.cluster.options import LOOPBACK
 from services.cli.failure import CommandFailed
+from services.cli.keys_commands import keys, tenants
 
 EXIT_INTERRUPTED = 130
 
@@ -22,6 +24,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.add_typer(bench, name="bench")
+app.add_typer(keys, name="keys")
+app.add_typer(tenants, name="tenants")
 
 
 @app.command()
@@ -47,6 +51,8 @@ def up(
     http_port: flags.HttpPort = flags.HTTP_PORT,
     grpc_port: flags.GrpcPort = flags.GRPC_PORT,
     drain_timeout: flags.DrainTimeout = flags.DRAIN_TIMEOUT_S,
+    host: flags.Host = LOOPBACK,
+    auth: flags.Auth = False,
     state_dir: flags.StateDir = None,
 ) -> None:
     """Starts a cluster and serves until Ctrl-C."""
@@ -64,6 +70,8 @@ def up(
             http_port=http_port,
             grpc_port=grpc_port,
             drain_timeout_s=drain_timeout,
+            host=host,
+            asks_for_keys=auth,
             state_dir=flags.state_dir_of(state_dir),
         ),
         detach=detach,
@@ -143,6 +151,7 @@ def ask(
     model: Annotated[
         str | None, typer.Option(help="Name of the model.", show_default=False)
     ] = None,
+    api_key: flags.ApiKey = None,
     state_dir: flags.StateDir = None,
 ) -> None:
     """Asks the cluster and streams the answer; figures go to stderr."""
@@ -150,9 +159,9 @@ def ask(
     from services.cli.ask import find_gateway
     from services.cli.chat_client import Question
 
-    gateway = find_gateway(flags.state_dir_of(state_dir), url, model)
+    gateway = find_gateway(flags.state_dir_of(state_dir), url, model, api_key)
     question = Question(prompt, gateway.model, max_tokens=max_tokens, temperature=temperature)
-    answer = command(gateway.url, question, quiet=as_json)
+    answer = command(gateway, question, quiet=as_json)
     if as_json:
         flags.print_json(answer)
 

@@ -14,13 +14,19 @@ from services.cli.cluster.background import (
     stop_cluster,
 )
 from services.cli.cluster.build import prepare_model, traces_go_elsewhere
-from services.cli.cluster.options import DEFAULT_GRPC_PORT, DEFAULT_HTTP_PORT, ClusterOptions
+from services.cli.cluster.options import (
+    DEFAULT_GRPC_PORT,
+    DEFAULT_HTTP_PORT,
+    LOOPBACK,
+    ClusterOptions,
+)
 from services.cli.cluster.state import ClusterState, forget_state, read_state, running_cluster
 from services.cli.failure import CommandFailed
 from services.cli.terminal import answer_line, console_report, err, out, write_text
 
 DEMO_QUESTION = "What is the capital of France, and what is it known for?"
 DEMO_MAX_TOKENS = 80
+EVERY_INTERFACE = "0.0.0.0"
 DOWN_MARGIN_S = 60.0
 """Beyond the gateways' own drain: the time that all other processes may take to stop."""
 
@@ -40,6 +46,8 @@ class Wanted:
     http_port: int = DEFAULT_HTTP_PORT
     grpc_port: int = DEFAULT_GRPC_PORT
     drain_timeout_s: float = 30.0
+    host: str = LOOPBACK
+    asks_for_keys: bool = False
 
 
 def up(wanted: Wanted, *, detach: bool) -> None:
@@ -115,6 +123,7 @@ def prepare(wanted: Wanted) -> ClusterOptions:
             f"a cluster runs already at {state.http_url} (process {state.supervisor.pid});"
             " stop it with: tokenmill down, or start another with --state-dir and other ports"
         )
+    _check_host(wanted)
     model = prepare_model(wanted.model)
     return ClusterOptions(
         model_name=model.name,
@@ -129,8 +138,25 @@ def prepare(wanted: Wanted) -> ClusterOptions:
         http_port=wanted.http_port,
         grpc_port=wanted.grpc_port,
         drain_timeout_s=wanted.drain_timeout_s,
+        host=wanted.host,
+        asks_for_keys=wanted.asks_for_keys,
         collect_traces=not traces_go_elsewhere(),
     )
+
+
+def _check_host(wanted: Wanted) -> None:
+    if wanted.host not in (LOOPBACK, EVERY_INTERFACE):
+        raise CommandFailed(
+            f"--host is {wanted.host!r}; allowed: {LOOPBACK}, or {EVERY_INTERFACE} for every"
+            " interface",
+            exit_code=2,
+        )
+    if wanted.host != LOOPBACK and not wanted.asks_for_keys:
+        raise CommandFailed(
+            f"--host {wanted.host} lets others in, and nobody would be asked for a key: add --auth"
+            " and make a key with: tokenmill keys create",
+            exit_code=2,
+        )
 
 
 def _say_where(state: ClusterState) -> None:
@@ -140,6 +166,8 @@ def _say_where(state: ClusterState) -> None:
                 f"{process.name}: http://127.0.0.1:{process.http_port}"
                 f"  grpc 127.0.0.1:{process.grpc_port}"
             )
+    if state.asks_for_keys:
+        err.print("callers need an API key; make one with: tokenmill keys create --name NAME")
     err.print(f"model {state.model_name}; state and logs in {state.state_dir}")
 
 

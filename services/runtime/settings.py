@@ -40,6 +40,13 @@ class ProcessSettings(BaseSettings):
     drain_timeout_s: float = Field(default=30.0, ge=0)
     """How long running work may take after SIGTERM before it is cut off, seconds."""
 
+    def check(self) -> None:
+        """Refuses values that are right alone and wrong together.
+
+        Raises:
+            InvalidRequest: says which, and what to do.
+        """
+
 
 class QueueSettings(ProcessSettings):
     """Of the processes that create the request stream; equal in all of them: the last one wins."""
@@ -68,10 +75,12 @@ def read_settings(kind: type[S]) -> S:
         InvalidRequest: names the variable, its value and what is allowed.
     """
     try:
-        return kind()
+        settings = kind()
     except ValidationError as exc:
         first = exc.errors()[0]
         name = "TOKENMILL_" + "_".join(str(part).upper() for part in first["loc"])
         raise InvalidRequest(
             f"{name} is {first.get('input')!r}: {first['msg']}", field=name
         ) from exc
+    settings.check()
+    return settings

@@ -23,6 +23,8 @@ HEARTBEATS_WILDCARD = "tokenmill.heartbeats.>"
 CANCELS = "tokenmill.cancels"
 
 SESSIONS_BUCKET = "tokenmill_sessions"
+ACCESS_BUCKET = "tokenmill_access"
+"""API keys and limits of tenants."""
 
 MESSAGE_ID_HEADER = "Nats-Msg-Id"
 

@@ -49,6 +49,10 @@ async def served(settings: GatewaySettings) -> AsyncIterator[Served]:
         http_port, grpc_port = await gateway.listen()
         await gateway.catalog.load_until_known(gateway.tokenizer)
         gateway.readiness.has_queue = True
+        if gateway.ring is not None:
+            background_ring = tasks.create_task(gateway.ring.follow(cluster.access))
+            while not gateway.ring.is_loaded:
+                await asyncio.sleep(0.001)
         serving = tasks.create_task(gateway.http.serve())
         background = set(tasks._tasks)
         yield Served(
@@ -56,6 +60,8 @@ async def served(settings: GatewaySettings) -> AsyncIterator[Served]:
         )
         for task in set(tasks._tasks) - background:
             task.cancel()
+        if gateway.ring is not None:
+            background_ring.cancel()
         gateway.http.stop()
         await serving
         await gateway.rpc.stop(0)

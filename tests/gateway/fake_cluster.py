@@ -14,11 +14,15 @@ from tokenmill.v1.delivery_pb2_grpc import DeliveryServiceStub
 
 from gateway.detokenizer import TokenVocabulary
 from gateway.tokenizer_client import LoadedTokenizer
+from services.core.api_key import ApiKey, draw_secret
+from services.core.caller import Limits, Scope
 from services.core.delivery import Attach, RequestDelta, StepFrame, WorkerHello
 from services.core.errors import Conflict, InvalidRequest
 from services.core.model import ModelDescription
 from services.core.request import ChatMessage, FinishReason, QueuedRequest, TraceContext
+from services.runtime.key_value import Change
 from services.runtime.telemetry import current_trace
+from services.wire.access import encode_key, encode_tenant, key_entry, tenant_entry
 from services.wire.delivery import gateway_message_from_pb, worker_message_to_pb
 from services.wire.queue import decode_cancel, decode_queued_request
 from services.wire.subjects import CANCELS, lane_notices_of
@@ -71,6 +75,58 @@ class FakeStore:
             raise Conflict("changed meanwhile")
         self.values[key] = (value, revision + 1)
         return revision + 1
+
+
+class FakeAccess:
+    """The bucket of keys, in memory."""
+
+    def __init__(self) -> None:
+        self.values: dict[str, bytes] = {}
+        self._changes: list[asyncio.Queue[Change | None]] = []
+
+    def add_key(self, **fields: Any) -> str:
+        """Keeps a key; returns its secret."""
+        drawn = draw_secret()
+        key = ApiKey(
+            **{
+                "key_id": drawn.key_id,
+                "sha256": drawn.sha256,
+                "name": "test",
+                "tenant": "default",
+                "scopes": frozenset({Scope.INFERENCE, Scope.SESSIONS}),
+                "models": frozenset(),
+                "limits": Limits(),
+                "created_unix_s": 0,
+                **fields,
+            }
+        )
+        self.put(key_entry(key.key_id), encode_key(key))
+        return drawn.text
+
+    def limit_tenant(self, tenant: str, limits: Limits) -> None:
+        self.put(tenant_entry(tenant), encode_tenant(tenant, limits))
+
+    def put(self, key: str, value: bytes | None) -> None:
+        if value is None:
+            self.values.pop(key, None)
+        else:
+            self.values[key] = value
+        for queue in self._changes:
+            queue.put_nowait(Change(key, value))
+
+    @asynccontextmanager
+    async def watch(self) -> AsyncIterator[AsyncIterator[Change | None]]:
+        queue: asyncio.Queue[Change | None] = asyncio.Queue()
+        for key, value in self.values.items():
+            queue.put_nowait(Change(key, value))
+        queue.put_nowait(None)
+        self._changes.append(queue)
+
+        async def changes() -> AsyncIterator[Change | None]:
+            while True:
+                yield await queue.get()
+
+        yield changes()
 
 
 class FakeQueue:
@@ -170,6 +226,7 @@ class FakeCluster:
     queue: FakeQueue = field(default_factory=FakeQueue)
     store: FakeStore = field(default_factory=FakeStore)
     tokenizer: FakeTokenizer = field(default_factory=FakeTokenizer)
+    access: FakeAccess = field(default_factory=FakeAccess)
     script: Callable[[QueuedRequest], Steps] = alphabet
     finish: FinishReason = FinishReason.LENGTH
     cached_tokens: int = 0

@@ -88,6 +88,7 @@ def build_plan(options: ClusterOptions) -> ClusterPlan:
             started_unix_s=time.time(),
             drain_timeout_s=options.drain_timeout_s,
             state_dir=str(options.state_dir),
+            asks_for_keys=options.asks_for_keys,
             engine_environment=engine_environment(options, programs, os.environ),
         ),
     )

@@ -23,6 +23,8 @@ class ClusterOptions:
         http_port, grpc_port: of the first gateway; 0 takes a free one.
         state_dir: logs, queue, traces and the state file.
         drain_timeout_s: how long running requests may take after Ctrl-C.
+        host: address of the gateways' doors; all else listens on loopback.
+        asks_for_keys: callers need an API key.
         collect_traces: run the embedded trace store; off when spans go elsewhere.
     """
 
@@ -39,6 +41,8 @@ class ClusterOptions:
     grpc_port: int = DEFAULT_GRPC_PORT
     drain_timeout_s: float = 30.0
     collect_traces: bool = True
+    host: str = LOOPBACK
+    asks_for_keys: bool = False
 
 
 @dataclass(frozen=True, slots=True)

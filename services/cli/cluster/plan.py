@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from services.cli.cluster.options import LOOPBACK, ClusterOptions, ClusterPorts
+from services.core.access_policy import AuthMode
 
 LOW_PRIORITY = 10
 """Nice value of all but the workers: a busy neighbour at equal priority triples a 2-thread step."""
@@ -122,7 +123,12 @@ def plan_cluster(
         specs.append(replace(worker, environment={**worker.environment, **own}, nice=0))
     for idx, gateway_ports in enumerate(ports.gateways, start=1):
         gateway = module(f"gateway-{idx}", Role.GATEWAY, "gateway.main", gateway_ports.grpc)
-        own = {"TOKENMILL_HTTP_PORT": str(gateway_ports.http)}
+        own = {
+            "TOKENMILL_HOST": options.host,
+            "TOKENMILL_HTTP_PORT": str(gateway_ports.http),
+        }
+        if options.asks_for_keys:
+            own["TOKENMILL_AUTH"] = AuthMode.REQUIRED.value
         specs.append(
             replace(
                 gateway,

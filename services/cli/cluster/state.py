@@ -49,6 +49,7 @@ class ClusterState:
     Attributes:
         phase: starting, ready or draining.
         traces_file: the trace store; None if spans are sent elsewhere.
+        asks_for_keys: callers need an API key.
         engine_environment: settings of the workers' engines, for running one elsewhere.
     """
 
@@ -63,6 +64,7 @@ class ClusterState:
     drain_timeout_s: float
     state_dir: str
     engine_environment: Mapping[str, str] = field(default_factory=dict[str, str])
+    asks_for_keys: bool = False
     processes: tuple[ProcessState, ...] = ()
 
     def is_alive(self) -> bool:

@@ -1,0 +1,1 @@
+"""Who stands at the door: keys and tokens to callers, the same at both doors."""

@@ -1,0 +1,163 @@
+"""One tenant learns nothing of another's; a caller without a key learns nothing at all."""
+
+import grpc
+import httpx
+import pytest
+from tokenmill.v1.inference_pb2_grpc import InferenceServiceStub
+
+from gateway.settings import GatewaySettings
+from services.core.caller import Scope
+from services.core.request import ChatMessage
+from services.core.sampling import SamplingParams
+from services.wire.inference import (
+    ChatCall,
+    GenerateCall,
+    chat_request_to_pb,
+    generate_request_to_pb,
+    list_models_request_to_pb,
+    list_models_response_from_pb,
+)
+from tests.gateway.conftest import Served
+from tests.gateway.fake_cluster import MODEL
+
+HI = [{"role": "user", "content": "hi"}]
+ASKS = [
+    ("POST", "/v1/chat/completions", {"messages": HI, "max_tokens": 2}),
+    ("POST", "/v1/completions", {"prompt": "a", "max_tokens": 2}),
+    ("POST", "/api/v1/inference/generate", {"prompt": "a", "max_tokens": 2, "stream": False}),
+    ("POST", "/api/chat/message", {"message": "hi", "max_tokens": 2, "stream": False}),
+]
+READS = [("GET", "/v1/models", None), ("GET", f"/v1/models/{MODEL}", None)]
+OTHERS = [("GET", "/metrics", None), ("GET", "/nowhere", None)]
+WRONG = ["none", "tm-", "tm-" + "0" * 12 + "-" + "a" * 43, "sk-abc"]
+
+
+@pytest.fixture
+def settings() -> GatewaySettings:
+    return GatewaySettings(http_port=0, grpc_port=0, drain_timeout_s=5, auth="required")
+
+
+def bearer(key: str) -> dict[str, str]:
+    return {"authorization": f"Bearer {key}"}
+
+
+@pytest.mark.parametrize(("method", "path", "body"), ASKS + READS + OTHERS)
+async def test_every_endpoint_refuses_a_wrong_key(
+    working: Served, client: httpx.AsyncClient, method: str, path: str, body: object
+):
+    for headers in ({}, *(bearer(key) for key in WRONG)):
+        reply = await client.request(method, path, json=body, headers=headers)
+        assert reply.status_code == 401, (path, headers)
+        assert reply.json()["error"]["type"] == "authentication_error"
+        assert reply.headers["www-authenticate"].startswith("Bearer")
+    assert working.cluster.queue.message_ids == []
+
+
+@pytest.mark.parametrize(("method", "path", "body"), ASKS + READS)
+async def test_a_right_key_is_let_in_by_either_header(
+    working: Served, client: httpx.AsyncClient, method: str, path: str, body: object
+):
+    key = working.cluster.access.add_key()
+    for headers in (bearer(key), {"x-api-key": key}):
+        reply = await client.request(method, path, json=body, headers=headers)
+        assert reply.status_code == 200, reply.text
+
+
+async def test_probes_ask_for_no_key(served: Served, client: httpx.AsyncClient):
+    for path in ("/livez", "/readyz"):
+        assert (await client.get(path)).status_code == 200
+
+
+async def test_a_key_does_what_its_scopes_say(working: Served, client: httpx.AsyncClient):
+    access = working.cluster.access
+    asker = bearer(access.add_key(scopes=frozenset({Scope.INFERENCE})))
+    reader = bearer(access.add_key(scopes=frozenset({Scope.SESSIONS})))
+    operator = bearer(access.add_key(scopes=frozenset({Scope.ADMIN})))
+    _, chat, chat_body = ASKS[0]
+    _, message, message_body = ASKS[3]
+
+    async def status(path: str, body: object, headers: dict[str, str]) -> int:
+        return (await client.post(path, json=body, headers=headers)).status_code
+
+    assert await status(chat, chat_body, asker) == 200
+    assert await status(message, message_body, asker) == 403
+    assert await status(chat, chat_body, reader) == 403
+    assert await status(chat, chat_body, operator) == 403
+    assert (await client.get("/metrics", headers=operator)).status_code == 200
+    assert (await client.get("/metrics", headers=asker)).status_code == 403
+
+
+async def test_a_key_for_other_models_sees_and_uses_none(
+    working: Served, client: httpx.AsyncClient
+):
+    headers = bearer(working.cluster.access.add_key(models=frozenset({"other"})))
+    assert (await client.get("/v1/models", headers=headers)).json()["data"] == []
+    assert (await client.get(f"/v1/models/{MODEL}", headers=headers)).status_code == 403
+    for method, path, body in ASKS:
+        reply = await client.request(method, path, json=body, headers=headers)
+        assert (reply.status_code, reply.json()["error"]["code"]) == (403, "model_not_allowed")
+
+
+async def test_the_same_session_id_is_another_session_for_another_tenant(
+    working: Served, client: httpx.AsyncClient
+):
+    access = working.cluster.access
+    for tenant in ("one", "two"):
+        headers = bearer(access.add_key(tenant=tenant)) | {"x-session-id": "shared"}
+        body = {"message": tenant, "max_tokens": 2, "stream": False}
+        reply = await client.post("/api/chat/message", json=body, headers=headers)
+        assert reply.status_code == 200
+    assert [message.content for message in working.cluster.tokenizer.conversations[-1]] == ["two"]
+
+
+async def test_a_tenant_cannot_go_on_with_another_ones_session(
+    working: Served, client: httpx.AsyncClient
+):
+    access = working.cluster.access
+    body = {"message": "hi", "max_tokens": 2, "stream": False}
+    owner, stranger = bearer(access.add_key(tenant="one")), bearer(access.add_key(tenant="two"))
+    made = await client.post("/api/chat/message", json=body, headers=owner)
+    session = {"x-session-id": made.json()["session_id"]}
+    reply = await client.post("/api/chat/message", json=body, headers=stranger | session)
+    unknown = {"x-session-id": "ses-" + "0" * 24}
+    none_such = await client.post("/api/chat/message", json=body, headers=stranger | unknown)
+    assert reply.status_code == none_such.status_code == 404
+    assert reply.json()["error"]["code"] == none_such.json()["error"]["code"]
+
+
+async def test_the_grpc_door_asks_for_the_same_keys(working: Served):
+    good = working.cluster.access.add_key()
+    blind = working.cluster.access.add_key(scopes=frozenset[Scope]())
+    few = SamplingParams(max_tokens=2)
+    generate = generate_request_to_pb(GenerateCall(prompt="a", sampling=few))
+    chat = chat_request_to_pb(ChatCall((ChatMessage("user", "a"),), sampling=few, session_id="s"))
+    async with grpc.aio.insecure_channel(working.grpc_target) as channel:
+        stub = InferenceServiceStub(channel)
+
+        async def code(call: object) -> grpc.StatusCode:
+            try:
+                if hasattr(call, "__aiter__"):
+                    _ = [part async for part in call]
+                else:
+                    await call
+            except grpc.aio.AioRpcError as exc:
+                return exc.code()
+            return grpc.StatusCode.OK
+
+        for key, expected in (
+            (None, grpc.StatusCode.UNAUTHENTICATED),
+            ("sk-wrong", grpc.StatusCode.UNAUTHENTICATED),
+            (blind, grpc.StatusCode.PERMISSION_DENIED),
+            (good, grpc.StatusCode.OK),
+        ):
+            metadata = () if key is None else (("authorization", f"Bearer {key}"),)
+            for call in (
+                stub.Generate(generate, metadata=metadata),
+                stub.Chat(chat, metadata=metadata),
+            ):
+                assert await code(call) is expected
+        models = list_models_request_to_pb()
+        assert await code(stub.ListModels(models)) is grpc.StatusCode.UNAUTHENTICATED
+        metadata = (("authorization", f"Bearer {good}"),)
+        listed = await stub.ListModels(models, metadata=metadata)
+        assert [model.name for model in list_models_response_from_pb(listed)] == [MODEL]

@@ -1,0 +1,24 @@
+import asyncio
+
+from services.runtime.bus import connect_bus
+from services.runtime.key_value import Change, KeyValueBucket
+from tests.support.nats import NatsServer
+
+
+async def test_a_watcher_sees_what_is_there_then_each_change(nats_server: NatsServer):
+    async with connect_bus(nats_server.url, name="test") as bus:
+        bucket = KeyValueBucket(bus, "b", what="the test store")
+        await bucket.put("a", b"1")
+        async with asyncio.timeout(10), bucket.watch() as changes:
+            assert await anext(changes) == Change("a", b"1")
+            assert await anext(changes) is None
+            await bucket.put("b", b"2")
+            assert await anext(changes) == Change("b", b"2")
+
+
+async def test_an_empty_bucket_says_so_at_once(nats_server: NatsServer):
+    async with connect_bus(nats_server.url, name="test") as bus:
+        bucket = KeyValueBucket(bus, "b", what="the test store")
+        assert await bucket.entries() == {}
+        await bucket.put("a", b"1")
+        assert await bucket.entries() == {"a": b"1"}
