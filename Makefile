@@ -10,7 +10,7 @@ ONCE ?=
 PYTEST_ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test test-fast flow check fmt lint types layers protos compose-test bench bench-peers clean
+.PHONY: help setup run test test-fast flow check fmt lint types layers protos compose-test gpu-check bench clean
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-14s %s\n", $$1, $$2}'
@@ -51,11 +51,11 @@ protos: $(INSTALLED) ## generate the stubs again
 compose-test: $(INSTALLED) ## bring up docker-compose.yml with two workers, ask, tear down
 	$(BIN)/python deploy/compose_test.py
 
+gpu-check: setup ## conformance and benchmarks on a machine with an NVIDIA GPU
+	$(BIN)/python -m benchmarks.gpu_check
+
 bench: setup ## cost of the stack against the bare engine, as JSON
 	$(BIN)/tokenmill bench overhead --json
-
-bench-peers: setup ## other engines beside us in one run: installs them, writes docs/benchmarks/peers.*
-	$(BIN)/tokenmill bench peers --out docs/benchmarks
 
 clean: ## remove what setup made (not the model cache)
 	rm -rf $(VENV) protos/gen build *.egg-info .pytest_cache .ruff_cache

@@ -49,7 +49,8 @@ class WorkerSettings(ProcessSettings):
     """Where the torch engine computes; auto is cuda where there is one."""
 
     block_size: int = Field(default=32, ge=1)
-    """Tokens of a K/V block; equal on all workers that share a cache service."""
+    """Tokens of a K/V block; equal on all workers that share a cache service. On a GPU a multiple
+    of 256, which its attention needs; other sizes are computed there by the slow general path."""
 
     num_blocks: int = Field(default=0, ge=0)
     """K/V blocks of the pool; 0 takes as many as fit into kv_bytes."""

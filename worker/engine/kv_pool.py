@@ -33,14 +33,17 @@ class KvPool:
 
     keys, values: (num_layers, num_blocks, block_size, num_kv_heads, head_dim). Layer first, because
     a step reads many blocks of one layer; only a block's way out gathers it over the layers.
+    Spare blocks follow the others and are not counted: no sequence gets them.
     """
 
-    def __init__(self, layout: BlockLayout, num_blocks: int, device: torch.device) -> None:
+    def __init__(
+        self, layout: BlockLayout, num_blocks: int, device: torch.device, *, num_spare: int = 0
+    ) -> None:
         self.layout = layout
         self.num_blocks = num_blocks
         shape = (
             layout.num_layers,
-            num_blocks,
+            num_blocks + num_spare,
             layout.block_size,
             layout.num_kv_heads,
             layout.head_dim,

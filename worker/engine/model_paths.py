@@ -7,6 +7,7 @@ from pathlib import Path
 import structlog
 import torch
 
+from worker.engine.device import choose_device
 from worker.engine.errors import UnsupportedModel
 from worker.engine.lean.config import NotLean
 from worker.engine.lean.load import load_lean
@@ -40,6 +41,8 @@ def load_step_model(model_dir: Path, settings: EngineSettings) -> StepModel:
 
 
 def _load_from_weights(model_dir: Path, settings: EngineSettings) -> StepModel:
+    if choose_device(settings.device).type != "cpu":
+        raise NotLean("a path for CPUs")
     loaded = load_lean(model_dir, settings)
     if settings.path != "lean":
         try:

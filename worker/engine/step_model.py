@@ -11,7 +11,7 @@ from worker.engine.kv_pool import KvPool
 from worker.engine.step_layout import StepLayout
 
 
-class StepModel(Protocol):
+class PooledModel(Protocol):
     """A model with its weights and its K/V pool."""
 
     @property
@@ -33,6 +33,10 @@ class StepModel(Protocol):
     def max_model_len(self) -> int:
         """Longest prompt plus answer."""
         ...
+
+
+class StepModel(PooledModel, Protocol):
+    """A model that computes a step from its layout."""
 
     def compute_logits(self, step: StepLayout, rows: Sequence[int]) -> torch.Tensor:
         """Writes the step's K/V; logits of some of its rows: (len(rows), vocab_size)."""

@@ -13,16 +13,25 @@ from worker.engine.settings import EngineSettings
 
 def pool_for(loaded: LoadedWeights, settings: EngineSettings) -> KvPool:
     """An empty pool in memory; at least one block, however little was allowed."""
+    layout = layout_of(loaded, settings)
+    return new_pool(layout, num_blocks_for(layout, settings), torch.device("cpu"))
+
+
+def layout_of(loaded: LoadedWeights, settings: EngineSettings) -> BlockLayout:
+    """Layout of the model's blocks."""
     config = loaded.config
-    layout = BlockLayout(
+    return BlockLayout(
         dtype=loaded.kv_dtype,
         num_layers=config.num_layers,
         num_kv_heads=config.num_kv_heads,
         head_dim=config.head_dim,
         block_size=settings.block_size,
     )
-    num_blocks = settings.num_blocks or settings.kv_bytes // block_bytes(layout)
-    return new_pool(layout, max(1, num_blocks), torch.device("cpu"))
+
+
+def num_blocks_for(layout: BlockLayout, settings: EngineSettings) -> int:
+    """Blocks that the settings ask for; at least one."""
+    return max(1, settings.num_blocks or settings.kv_bytes // block_bytes(layout))
 
 
 def max_model_len_of(loaded: LoadedWeights, settings: EngineSettings) -> int:

@@ -8,7 +8,7 @@ from pathlib import Path
 import structlog
 
 from worker.engine.device import choose_device, choose_dtype
-from worker.engine.lean.config import LeanConfig, NotLean, read_config
+from worker.engine.lean.config import LeanConfig, read_config
 from worker.engine.lean.weights import LeanWeights, quantization_of, read_weights
 from worker.engine.settings import EngineSettings
 from worker.quant.recipe import quantized_dir
@@ -42,8 +42,6 @@ def load_lean(model_dir: Path, settings: EngineSettings) -> LoadedWeights:
     """
     config = read_config(model_dir)
     device = choose_device(settings.device)
-    if device.type != "cpu":
-        raise NotLean(f"device {device.type}")
     dtype = choose_dtype(settings.dtype, device)
     dtype_name = str(dtype).removeprefix("torch.")
     kv_dtype = {"auto": dtype_name, "bf16": "bfloat16", "int8": "int8"}[settings.kv_dtype]

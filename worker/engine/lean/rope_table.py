@@ -12,8 +12,14 @@ from worker.engine.lean.rope import Rope
 class RopeTables:
     """cos and sin of every position, for each kind of rotation that a model has."""
 
-    def __init__(self, ropes: Iterable[Rope], num_positions: int) -> None:
-        self._tables = {rope: _table(rope, num_positions) for rope in set(ropes)}
+    def __init__(
+        self, ropes: Iterable[Rope], num_positions: int, device: torch.device | None = None
+    ) -> None:
+        self._tables = {
+            # Computed on the CPU, so that all devices turn by the same bits.
+            rope: tuple(part.to(device) for part in _table(rope, num_positions))
+            for rope in set(ropes)
+        }
 
     def at(self, positions: torch.Tensor) -> dict[Rope, tuple[torch.Tensor, torch.Tensor]]:
         """Cosines and sines for some positions: (num_rows, 1, head_dim / 2) float32 each."""

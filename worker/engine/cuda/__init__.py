@@ -1,0 +1,1 @@
+"""The lean path on an NVIDIA GPU: paged attention of torch itself, one graph per batch size."""
