@@ -1,112 +1,108 @@
-"""An answer as its client reads it."""
+"""An answer as its client reads it: one choice, or several side by side."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import AsyncGenerator, Awaitable, Callable
+import asyncio
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from contextlib import aclosing
+from dataclasses import replace
 
-from gateway.answer_times import PieceTimes
 from gateway.ask import Piece
-from gateway.live_request import LiveRequest
+from gateway.choice import Choice
 from gateway.record import AnswerRecord
-from gateway.text_stream import TextStream
-from services.core.errors import RequestCancelled
 from services.core.request import FinishReason, Usage
 
 
 class Answer:
-    """Turns a live request's tokens into pieces; read once.
+    """Joins choices; read once.
 
     Args:
-        live: the request.
-        text: its detokenizer, with the stop strings.
-        record: told of the first token and of the end.
-        stop: called when a stop string ends the answer before the worker does.
-        on_whole: awaited with the whole text before the last piece is given out, so that a client
-            that has seen the end can rely on it.
+        choices: at least one, in order.
+        record: told of the end.
+        on_whole: awaited with the first choice's text before the last piece is given out, so that
+            a client that has seen the end can rely on it.
     """
 
     def __init__(
         self,
-        live: LiveRequest,
-        text: TextStream,
+        choices: Sequence[Choice],
         record: AnswerRecord,
         *,
-        stop: Callable[[LiveRequest], None],
         on_whole: Callable[[str], Awaitable[None]] | None = None,
     ) -> None:
-        self._live = live
-        self._text = text
+        self._choices = choices
         self._record = record
-        self._stop = stop
         self._on_whole = on_whole
         self._seen: list[str] = []
 
     @property
     def request_id(self) -> str:
         """The request's id."""
-        return self._live.request.request_id
+        return self._choices[0].live.request.request_id
 
     @property
     def model(self) -> str:
         """Name of the model that answers."""
-        return self._live.request.model
+        return self._choices[0].live.request.model
 
     def abandon(self) -> None:
         """Nobody reads any more: stops what still runs. Twice is safe, and so is after the end."""
-        self._live.fail(RequestCancelled("the caller left"))
-        self._stop(self._live)
+        for choice in self._choices:
+            choice.abandon()
 
     async def pieces(self) -> AsyncGenerator[Piece, None]:
-        """News as it comes, one piece per engine step; the last has finish_reason and usage.
+        """News of all choices as it comes; the last piece has usage.
 
         Raises:
             TokenmillError: the answer broke off; what came before was given out.
         """
-        live = self._live
-        num_given = 0
-        while True:
-            token_ids = await live.next_token_ids()
-            arrived_ns = live.arrived_ns
-            has_tokens = bool(token_ids)
-            if has_tokens:
-                self._record.token_came()
-            delta = self._text.feed(token_ids)
-            text, stopped, num_tokens = delta.text, delta.stopped, delta.num_tokens
-            if not stopped and live.is_over:
-                tail = self._text.finish()
-                text, stopped, num_tokens = text + tail.text, tail.stopped, tail.num_tokens
-            token_ids = token_ids[: num_tokens - num_given]
-            num_given = num_tokens
-            reason = FinishReason.STOP if stopped else live.finish_reason
-            ready_ns = time.time_ns()
-            if reason is not None:
-                if stopped:
-                    self._stop(live)
-                yield await self._last(text, token_ids, reason, num_tokens)
-                self._note_taken(arrived_ns, ready_ns)
-                return
-            if text or token_ids:
-                self._seen.append(text)
-                yield Piece(text, token_ids)
-            if has_tokens:
-                self._note_taken(arrived_ns, ready_ns)
-            if live.error is not None:
-                raise live.error
+        num_running = len(self._choices)
+        async with aclosing(self._merged()) as merged:
+            async for piece in merged:
+                if piece.choice_idx == 0:
+                    self._seen.append(piece.text)
+                if piece.finish_reason is not None:
+                    num_running -= 1
+                    if num_running == 0:
+                        usage = await self._end(piece.finish_reason)
+                        yield replace(piece, usage=usage)
+                        continue
+                yield piece
 
-    def _note_taken(self, arrived_ns: int, ready_ns: int) -> None:
-        """Whoever reads the pieces asks for the next one once this one is written."""
-        self._record.times.add(PieceTimes(arrived_ns, ready_ns, time.time_ns()))
+    async def _merged(self) -> AsyncGenerator[Piece, None]:
+        if len(self._choices) == 1:
+            async with aclosing(self._choices[0].pieces()) as pieces:
+                async for piece in pieces:
+                    yield piece
+            return
+        streams = [choice.pieces() for choice in self._choices]
+        waiting = {asyncio.ensure_future(anext(stream)): stream for stream in streams}
+        try:
+            while waiting:
+                done, _ = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+                for task in [task for task in waiting if task in done]:
+                    stream = waiting.pop(task)
+                    try:
+                        piece = task.result()
+                    except StopAsyncIteration:
+                        continue
+                    yield piece
+                    waiting[asyncio.ensure_future(anext(stream))] = stream
+        finally:
+            for task in waiting:
+                task.cancel()
+            await asyncio.gather(*waiting, return_exceptions=True)
+            for stream in streams:
+                await stream.aclose()
 
-    async def _last(
-        self, text: str, token_ids: tuple[int, ...], reason: FinishReason, num_tokens: int
-    ) -> Piece:
+    async def _end(self, reason: FinishReason) -> Usage:
+        live = self._choices[0].live
         usage = Usage(
-            prompt_tokens=len(self._live.request.prompt_token_ids),
-            completion_tokens=num_tokens,
-            cached_tokens=self._live.cached_tokens,
+            prompt_tokens=len(live.request.prompt_token_ids),
+            completion_tokens=sum(choice.num_tokens for choice in self._choices),
+            cached_tokens=live.cached_tokens,
         )
         if self._on_whole is not None:
-            await self._on_whole("".join((*self._seen, text)))
+            await self._on_whole("".join(self._seen))
         self._record.finished(usage, reason)
-        return Piece(text, token_ids, reason, usage)
+        return usage

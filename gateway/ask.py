@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import enum
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from services.core.caller import OPEN_CALLER, Caller
+from services.core.logprobs import TokenLogprobs
 from services.core.request import ChatMessage, FinishReason, RequestClass, Usage
 from services.core.sampling import SamplingParams
 
@@ -57,6 +59,7 @@ class Ask:
         begins_session: the door made session_id for this request.
         default_max_tokens: the door's own default, where its wire format has one.
         stream: whether the caller sees pieces; for spans.
+        num_choices: answers to give; the door has checked it.
     """
 
     request_id: str
@@ -70,6 +73,7 @@ class Ask:
     request_class: RequestClass = RequestClass.INTERACTIVE
     default_max_tokens: int | None = None
     stream: bool = True
+    num_choices: int = 1
 
     @property
     def tenant(self) -> str:
@@ -86,9 +90,44 @@ class Ask:
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """News of an answer; finish_reason and usage are set in the last one only."""
+    """News of an answer.
+
+    Attributes:
+        finish_reason: set in the last piece of each choice.
+        usage: of all choices; set in the last piece of the answer.
+        choice_idx: which choice it belongs to.
+        logprobs: one per token, if sampling asks for them.
+        prompt_token_ids: set in the first piece of a choice, if sampling asks for prompt_logprobs.
+        prompt_logprobs: of the prompt from its second token on; comes with prompt_token_ids.
+    """
 
     text: str
     token_ids: tuple[int, ...] = ()
     finish_reason: FinishReason | None = None
     usage: Usage | None = None
+    choice_idx: int = 0
+    logprobs: tuple[TokenLogprobs, ...] = ()
+    prompt_token_ids: tuple[int, ...] = ()
+    prompt_logprobs: tuple[TokenLogprobs, ...] = ()
+
+
+def whole_choices(pieces: Iterable[Piece]) -> list[Piece]:
+    """All pieces of an answer, each choice's made one, in order of choice_idx."""
+    by_choice: dict[int, list[Piece]] = {}
+    for piece in pieces:
+        by_choice.setdefault(piece.choice_idx, []).append(piece)
+    return [_joined(by_choice[choice_idx]) for choice_idx in sorted(by_choice)]
+
+
+def _joined(pieces: Sequence[Piece]) -> Piece:
+    first, last = pieces[0], pieces[-1]
+    return Piece(
+        text="".join(piece.text for piece in pieces),
+        token_ids=tuple(token_id for piece in pieces for token_id in piece.token_ids),
+        finish_reason=last.finish_reason,
+        usage=last.usage,
+        choice_idx=first.choice_idx,
+        logprobs=tuple(entry for piece in pieces for entry in piece.logprobs),
+        prompt_token_ids=first.prompt_token_ids,
+        prompt_logprobs=first.prompt_logprobs,
+    )

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 
 from tokenizers import Tokenizer
 
+from gateway.token_bytes import TokenBytes
+
 REPLACEMENT = "\ufffd"
 """What decoders put for bytes that are no character, or not yet one."""
 
@@ -31,6 +33,7 @@ class TokenVocabulary:
         )
         byte_ids = (tokenizer.token_to_id(f"<0x{value:02X}>") for value in range(256))
         self._byte_ids = frozenset(token_id for token_id in byte_ids if token_id is not None)
+        self._bytes = TokenBytes(tokenizer)
 
     def decode(self, token_ids: Sequence[int]) -> str:
         """Text of the ids, special tokens left out."""
@@ -39,6 +42,14 @@ class TokenVocabulary:
     def is_silent(self, token_id: int) -> bool:
         """Whether the id never shows: a special token, or no token at all."""
         return token_id in self._special_ids or self._tokenizer.id_to_token(token_id) is None
+
+    def token_bytes(self, token_id: int) -> bytes:
+        """What the token stands for by itself; maybe half a character."""
+        return self._bytes.of(token_id)
+
+    def token_text(self, token_id: int) -> str:
+        """The same as text; what is no whole character becomes replacements."""
+        return self._bytes.of(token_id).decode("utf-8", errors="replace")
 
     def is_byte(self, token_id: int) -> bool:
         """Whether it is one byte of a vocabulary that falls back to bytes."""

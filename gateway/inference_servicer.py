@@ -16,6 +16,7 @@ from gateway.deadline import deadline_unix_ms
 from gateway.intake import Intake
 from gateway.request_ids import request_ids
 from services.core.errors import InvalidRequest
+from services.core.sampling import check_num_choices
 from services.runtime import names
 from services.runtime.logs import bind_request
 from services.runtime.telemetry import inject_headers
@@ -88,6 +89,11 @@ class InferenceServicer(InferenceServiceServicer):
     ) -> Ask:
         metadata = metadata_of(context)
         caller = await self._authenticator.caller(metadata)
+        check_num_choices(call.num_choices, field="num_choices")
+        if session_id and call.num_choices != 1:
+            raise InvalidRequest(
+                f"num_choices is {call.num_choices}; allowed with a session: 1", field="num_choices"
+            )
         ids = request_ids(metadata.get(REQUEST_ID_KEY, ""))
         bind_request(ids.own)
         trace.get_current_span().set_attribute(names.REQUEST_ID, ids.shown)
@@ -103,6 +109,7 @@ class InferenceServicer(InferenceServiceServicer):
             sampling=call.sampling,
             session_id=session_id,
             request_class=call.request_class,
+            num_choices=call.num_choices,
         )
 
     async def _parts(
@@ -113,7 +120,8 @@ class InferenceServicer(InferenceServiceServicer):
             context.add_done_callback(lambda _: answer.abandon())  # pyright: ignore[reportArgumentType]
             async for piece in answer.pieces():
                 token_ids = piece.token_ids if return_token_ids else ()
-                if piece.text or token_ids or piece.finish_reason is not None:
+                has_news = piece.text or token_ids or piece.logprobs or piece.prompt_logprobs
+                if has_news or piece.finish_reason is not None:
                     yield AnswerPart(
                         request_id=ask.request_id,
                         text=piece.text,
@@ -121,6 +129,9 @@ class InferenceServicer(InferenceServiceServicer):
                         finish_reason=piece.finish_reason,
                         usage=piece.usage,
                         session_id=ask.session_id,
+                        choice_idx=piece.choice_idx,
+                        logprobs=piece.logprobs,
+                        prompt_logprobs=piece.prompt_logprobs,
                     )
 
 

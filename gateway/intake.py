@@ -14,12 +14,14 @@ from opentelemetry import trace
 from gateway.answer import Answer
 from gateway.ask import Ask, ChatPrompt, TextPrompt, TokenPrompt
 from gateway.catalog import Catalog, ServedModel, Tokenizing
+from gateway.choice import Choice
 from gateway.dispatch import Dispatcher
 from gateway.drain_rate import DrainRate
 from gateway.length import fit_answer
 from gateway.live_request import LiveRequest
 from gateway.live_requests import LiveRequests
 from gateway.record import AnswerRecord
+from gateway.request_ids import choice_request_id
 from gateway.sessions import Sessions, Turn
 from gateway.text_stream import TextStream
 from services.core.caller import Scope
@@ -31,7 +33,7 @@ from services.core.errors import (
     TokenmillError,
 )
 from services.core.request import QueuedRequest
-from services.core.sampling import check_sampling
+from services.core.sampling import check_sampling, seed_of_choice
 from services.runtime.telemetry import current_trace
 
 _DRAIN_RETRY_AFTER_S = 2.0
@@ -79,40 +81,43 @@ class Intake:
         Raises:
             TokenmillError: refused, or broken off.
         """
-        self._check_open()
+        self._check_open(ask.num_choices)
         model = self._authorize(ask)
         record = AnswerRecord(ask, model=model.name)
         self._num_open += 1
         self._is_idle.clear()
         turn: Turn | None = None
-        live: LiveRequest | None = None
+        lives: list[LiveRequest] = []
         try:
             # Not around the yield: a door's generator may be closed from another task.
             with trace.use_span(record.span, record_exception=False, set_status_on_exception=False):
                 if ask.session_id and isinstance(ask.prompt, ChatPrompt):
                     turn = await self._sessions.begin(ask, ask.prompt)
                     ask = replace(ask, prompt=turn.prompt)
-                live = await self._admit(ask, model)
-                record.admitted(live)
-                self._watch_deadline(live)
-                await self._publish(live)
-            text = TextStream(
-                model.loaded.vocabulary,
-                stop=live.request.sampling.stop,
-                prompt_token_ids=live.request.prompt_token_ids,
-            )
-            yield Answer(
-                live,
-                text,
-                record,
-                stop=self._dispatcher.stop,
-                on_whole=turn.commit if turn is not None else None,
-            )
+                for request in await self._requests(ask, model):
+                    live = LiveRequest(request, current_trace())
+                    self._live.add(live)
+                    lives.append(live)
+                    self._watch_deadline(live)
+                record.admitted(lives)
+                for live in lives:
+                    await self._publish(live)
+            choices = [
+                Choice(
+                    live,
+                    _text_of(live.request, model),
+                    record,
+                    choice_idx=choice_idx,
+                    stop=self._dispatcher.stop,
+                )
+                for choice_idx, live in enumerate(lives)
+            ]
+            yield Answer(choices, record, on_whole=turn.commit if turn is not None else None)
         except BaseException as exc:
             record.failed(exc)
             raise
         finally:
-            if live is not None:
+            for live in lives:
                 self._let_go(live)
             if turn is not None:
                 turn.leave()
@@ -135,14 +140,14 @@ class Intake:
         for live in self._live.all():
             live.fail(error)
 
-    def _check_open(self) -> None:
+    def _check_open(self, num_choices: int) -> None:
         if self.is_draining:
             raise Overloaded(
                 "this gateway is shutting down; another one takes requests",
                 retry_after_s=_DRAIN_RETRY_AFTER_S,
                 reason="DRAINING",
             )
-        self._live.check_room(retry_after_s=self._retry_after_s())
+        self._live.check_room(num_choices, retry_after_s=self._retry_after_s())
 
     def _authorize(self, ask: Ask) -> ServedModel:
         """The model, if the caller may use it; the one place where both doors are told."""
@@ -153,8 +158,11 @@ class Intake:
         ask.caller.require_model(model.name)
         return model
 
-    async def _admit(self, ask: Ask, model: ServedModel) -> LiveRequest:
-        """Validates, tokenizes and takes ownership."""
+    async def _requests(self, ask: Ask, model: ServedModel) -> list[QueuedRequest]:
+        """Validates and tokenizes; one request for each choice.
+
+        All have the same prompt, so the choices on a worker share its blocks.
+        """
         accepted_unix_ms = int(time.time() * 1000)
         check_sampling(ask.sampling, vocab_size=model.description.vocab_size)
         token_ids = await self._token_ids(ask, model)
@@ -168,24 +176,23 @@ class Intake:
         if sampling.top_k >= model.description.vocab_size:
             # All of them, which is 0; the wire's field is narrower than a caller's number.
             sampling = replace(sampling, top_k=0)
-        if sampling.seed is None:
-            sampling = replace(sampling, seed=secrets.randbits(63))
-        request = QueuedRequest(
-            request_id=ask.request_id,
-            attempt=1,
-            model=model.name,
-            prompt_token_ids=token_ids,
-            sampling=sampling,
-            tenant=ask.tenant,
-            session_id=ask.session_id,
-            deadline_unix_ms=ask.deadline_unix_ms,
-            reply_to=self.reply_to,
-            request_class=ask.request_class,
-            accepted_unix_ms=accepted_unix_ms,
-        )
-        live = LiveRequest(request, current_trace())
-        self._live.add(live)
-        return live
+        seed = secrets.randbits(63) if sampling.seed is None else sampling.seed
+        return [
+            QueuedRequest(
+                request_id=choice_request_id(ask.request_id, choice_idx),
+                attempt=1,
+                model=model.name,
+                prompt_token_ids=token_ids,
+                sampling=replace(sampling, seed=seed_of_choice(seed, choice_idx)),
+                tenant=ask.tenant,
+                session_id=ask.session_id,
+                deadline_unix_ms=ask.deadline_unix_ms,
+                reply_to=self.reply_to,
+                request_class=ask.request_class,
+                accepted_unix_ms=accepted_unix_ms,
+            )
+            for choice_idx in range(ask.num_choices)
+        ]
 
     async def _token_ids(self, ask: Ask, model: ServedModel) -> tuple[int, ...]:
         prompt = ask.prompt
@@ -239,6 +246,14 @@ class Intake:
 
     def _retry_after_s(self) -> float:
         return self._drain_rate.retry_after_s(time.monotonic(), num_waiting=len(self._live))
+
+
+def _text_of(request: QueuedRequest, model: ServedModel) -> TextStream:
+    return TextStream(
+        model.loaded.vocabulary,
+        stop=request.sampling.stop,
+        prompt_token_ids=request.prompt_token_ids,
+    )
 
 
 def _too_late() -> DeadlineExceeded:

@@ -11,6 +11,7 @@ from typing import Protocol
 
 from services.core.delivery import Attached, GatewayMessage, Gone, RequestDelta
 from services.core.errors import DependencyLost, TokenmillError
+from services.core.logprobs import TokenLogprobs
 from services.core.request import MAX_ATTEMPTS, FinishReason, QueuedRequest, TraceContext
 
 
@@ -36,7 +37,8 @@ class Verdict(enum.Enum):
     """What became of a delta.
 
     TAKEN: its tokens count. OVER: its tokens count, the request has ended. LOST: it breaks the
-    order, or the worker gave up; the attempt is to be lost. IGNORED: not from the attached worker.
+    order, lacks what was asked for, or the worker gave up; the attempt is to be lost. IGNORED: not
+    from the attached worker.
     """
 
     TAKEN = "taken"
@@ -58,6 +60,8 @@ class LiveRequest:
         on_let_go: called when the owner lets go of it; the owner's to set.
         is_settled: the worker itself ended it; nobody needs to be told to stop.
         token_ids: delivered so far.
+        logprobs: one per token, if the request asks for them.
+        prompt_logprobs: of the prompt from its second token on, if the request asks for them.
         cached_tokens: prompt tokens reused by the first attempt that delivered.
         arrived_ns: Unix time at which the oldest of the tokens not yet taken came.
     """
@@ -66,6 +70,8 @@ class LiveRequest:
         self.request = request
         self.trace = trace
         self.token_ids: list[int] = []
+        self.logprobs: list[TokenLogprobs] = []
+        self.prompt_logprobs: tuple[TokenLogprobs, ...] = ()
         self.cached_tokens = 0
         self.arrived_ns = 0
         self.finish_reason: FinishReason | None = None
@@ -103,12 +109,17 @@ class LiveRequest:
             return Verdict.IGNORED
         num_after = len(self.token_ids) + len(delta.token_ids)
         in_order = delta.first_position == len(self.token_ids) or not delta.token_ids
-        if not in_order or num_after > self._max_tokens:
+        wants_logprobs = self.request.sampling.logprobs is not None
+        is_told = not wants_logprobs or len(delta.logprobs) == len(delta.token_ids)
+        if not in_order or num_after > self._max_tokens or not is_told:
             return Verdict.LOST
         if not self.token_ids and delta.cached_tokens:
             self.cached_tokens = delta.cached_tokens
         if delta.token_ids and self._num_taken == len(self.token_ids):
             self.arrived_ns = time.time_ns()
+        if delta.prompt_logprobs:
+            self.prompt_logprobs = tuple(delta.prompt_logprobs)
+        self.logprobs.extend(delta.logprobs)
         self.token_ids.extend(delta.token_ids)
         if delta.token_ids:
             self._news.set()

@@ -24,13 +24,13 @@ class LiveRequests:
         """Requests that a worker delivers for; the others wait in the queue."""
         return sum(live.attachment is not None for live in self._live.values())
 
-    def check_room(self, *, retry_after_s: float) -> None:
-        """Refuses early, before work is spent on a request that has no place.
+    def check_room(self, num_more: int, *, retry_after_s: float) -> None:
+        """Refuses early, before work is spent on what has no place.
 
         Raises:
             Overloaded: full.
         """
-        if len(self._live) >= self._max_requests:
+        if len(self._live) + num_more > self._max_requests:
             raise Overloaded(
                 f"this gateway owns {len(self._live)} requests; the limit is {self._max_requests}",
                 retry_after_s=retry_after_s,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Sequence
 
 from opentelemetry.trace import Span, SpanKind, StatusCode
 
@@ -30,7 +31,7 @@ class AnswerRecord:
         self._usage: Usage | None = None
         self._error: BaseException | None = None
         self._finish_reason = ""
-        self.live: LiveRequest | None = None
+        self.lives: Sequence[LiveRequest] = ()
         self.times = AnswerTimes()
         self.span: Span = tracer.start_span(
             f"{ask.operation} {model}",
@@ -50,10 +51,10 @@ class AnswerRecord:
         if ask.session_id:
             self.span.set_attribute(names.GEN_AI_CONVERSATION_ID, ask.session_id)
 
-    def admitted(self, live: LiveRequest) -> None:
-        """The request is owned from now on."""
-        self.live = live
-        max_tokens = live.request.sampling.max_tokens or 0
+    def admitted(self, lives: Sequence[LiveRequest]) -> None:
+        """The request, each of its choices, is owned from now on."""
+        self.lives = lives
+        max_tokens = lives[0].request.sampling.max_tokens or 0
         self.span.set_attribute(names.GEN_AI_REQUEST_MAX_TOKENS, max_tokens)
 
     def token_came(self) -> None:
@@ -81,8 +82,8 @@ class AnswerRecord:
         if self._usage is not None:
             self._count_tokens(self._usage, duration_s)
         self.span.set_attributes(self.times.attributes())
-        if self.live is not None:
-            self.span.set_attribute(names.ATTEMPT, self.live.request.attempt)
+        if self.lives:
+            self.span.set_attribute(names.ATTEMPT, self._attempt())
         if error_type:
             self.span.set_attribute(names.ERROR_TYPE, error_type)
             self.span.set_status(StatusCode.ERROR)
@@ -117,14 +118,17 @@ class AnswerRecord:
         return row_of(self._error).grpc_code.name
 
     def _log(self, duration_s: float, error_type: str) -> None:
-        live, usage = self.live, self._usage
         log.info(
-            "request.finished" if usage is not None else "request.failed",
+            "request.finished" if self._usage is not None else "request.failed",
             error_type=error_type,
             finish_reason=self._finish_reason,
-            attempt=live.request.attempt if live is not None else 0,
-            num_prompt_tokens=len(live.request.prompt_token_ids) if live is not None else 0,
-            num_output_tokens=len(live.token_ids) if live is not None else 0,
+            attempt=self._attempt(),
+            num_prompt_tokens=len(self.lives[0].request.prompt_token_ids) if self.lives else 0,
+            num_output_tokens=sum(len(live.token_ids) for live in self.lives),
             time_to_first_token_s=self._first_token_s,
             duration_s=round(duration_s, 6),
         )
+
+    def _attempt(self) -> int:
+        """The highest of all choices; 0 before any."""
+        return max((live.request.attempt for live in self.lives), default=0)

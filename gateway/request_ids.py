@@ -31,3 +31,11 @@ def request_ids(asked: str) -> RequestIds:
         return RequestIds(drawn, drawn)
     own = f"{asked}.{secrets.token_hex(12)}"
     return RequestIds(asked, own if is_request_id(own) else new_request_id())
+
+
+def choice_request_id(own: str, choice_idx: int) -> str:
+    """What the cluster calls one choice of a request; the first bears the request's own id.
+
+    It can be no other request's: an own id ends in hexadecimal that nobody can guess.
+    """
+    return own if choice_idx == 0 else f"{own}-{choice_idx}"

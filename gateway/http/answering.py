@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import Protocol
 
 from starlette.types import Receive, Scope, Send
 
-from gateway.ask import Ask, Piece
+from gateway.ask import Ask, Piece, whole_choices
 from gateway.deadline import deadline_unix_ms, parse_timeout_s
 from gateway.http.body import read_body
 from gateway.http.errors import Headers, error_body
@@ -47,8 +47,8 @@ class AnswerWriter(Protocol):
         """Server-sent events of one piece; empty if there is nothing to show."""
         ...
 
-    def whole(self, text: str, token_ids: tuple[int, ...], last: Piece) -> bytes:
-        """JSON of a whole answer."""
+    def whole(self, choices: Sequence[Piece]) -> bytes:
+        """JSON of a whole answer: each choice in one piece, in order; one of them has usage."""
         ...
 
 
@@ -136,17 +136,12 @@ class AnswerRoute:
         await stream.end()
 
     async def _whole(self, exchange: Exchange, send: Send) -> None:
-        texts: list[str] = []
-        token_ids: list[int] = []
-        last = Piece("")
         async with (
             self._intake.answer(exchange.ask) as answer,
             aclosing(answer.pieces()) as pieces,
         ):
-            async for last in pieces:
-                texts.append(last.text)
-                token_ids.extend(last.token_ids)
-        body = exchange.writer.whole("".join(texts), tuple(token_ids), last)
+            choices = whole_choices([piece async for piece in pieces])
+        body = exchange.writer.whole(choices)
         await send_reply(send, 200, body, headers=exchange.headers)
 
 

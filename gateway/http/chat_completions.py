@@ -6,14 +6,16 @@ from typing import Any
 
 import msgspec
 
-from gateway.ask import Ask, ChatPrompt
+from gateway.ask import Ask, ChatPrompt, Piece
 from gateway.catalog import Catalog
 from gateway.http.answering import Exchange, RequestHead
 from gateway.http.body import decode_body
+from gateway.http.logprob_fields import ChatLogprobs
 from gateway.http.messages import MessageFields, messages_of
-from gateway.http.openai_wire import OpenaiWriter, token_ids_member
+from gateway.http.openai_wire import OpenaiWriter
 from gateway.http.sampling_fields import (
     SamplingFields,
+    num_choices_of,
     refuse_unsupported,
     request_class_of,
     sampling_of,
@@ -22,7 +24,6 @@ from services.core.errors import InvalidRequest
 from services.core.request import FinishReason
 
 _NEUTRAL_VALUES: dict[str, tuple[Any, ...]] = {
-    "top_logprobs": (0,),
     "tools": ([],),
     "tool_choice": ("none", "auto"),
     "parallel_tool_calls": (True, False),
@@ -50,8 +51,10 @@ class ChatCompletionFields(SamplingFields, kw_only=True, forbid_unknown_fields=T
     messages: list[MessageFields]
     max_completion_tokens: int | None = None
     stream_options: StreamOptions | None = None
+    n: int | None = None
+    logprobs: bool | None = None
+    top_logprobs: int | None = None
 
-    top_logprobs: Any = None
     tools: Any = None
     tool_choice: Any = None
     parallel_tool_calls: Any = None
@@ -82,19 +85,22 @@ class ChatCompletions:
         """
         call = decode_body(_DECODER, body)
         refuse_unsupported(call, _NEUTRAL_VALUES)
-        model = self._catalog.find(call.model or "").name
+        served = self._catalog.find(call.model or "")
+        model = served.name
         ask = Ask(
             request_id=head.request_id,
             caller=head.caller,
             prompt=ChatPrompt(messages_of(call.messages)),
             deadline_unix_ms=head.deadline_unix_ms,
             model=model,
-            sampling=sampling_of(call, max_tokens=_max_tokens(call)),
+            sampling=sampling_of(call, max_tokens=_max_tokens(call), logprobs=_num_logprobs(call)),
             request_class=request_class_of(call),
             stream=bool(call.stream),
+            num_choices=num_choices_of(call.n),
         )
         options = call.stream_options or StreamOptions()
         writer = ChatWriter(
+            ChatLogprobs(served.loaded.vocabulary),
             reply_id=f"chatcmpl-{head.request_id}",
             kind="chat.completion",
             chunk_kind="chat.completion.chunk",
@@ -108,37 +114,55 @@ class ChatCompletions:
 class ChatWriter(OpenaiWriter):
     """Choices of chat replies."""
 
-    def opening(self) -> tuple[bytes, ...]:
+    def __init__(self, logprobs: ChatLogprobs, **frame: Any) -> None:
+        super().__init__(**frame)
+        self._logprobs = logprobs
+
+    def opening(self, piece: Piece) -> tuple[bytes, ...]:
         """The role, in a chunk of its own."""
         return (
-            b'{"index":0,"delta":{"role":"assistant","content":"","refusal":null}'
-            b',"logprobs":null,"finish_reason":null}',
+            b'{"index":%d,"delta":{"role":"assistant","content":"","refusal":null}'
+            b',"logprobs":null,"finish_reason":null}' % piece.choice_idx,
         )
 
-    def delta(self, text: str, token_ids: tuple[int, ...] | None) -> bytes:
+    def delta(self, piece: Piece) -> bytes:
         """New text."""
-        content = b'{"content":' + msgspec.json.encode(text) + b"}"
-        return (
-            b'{"index":0,"delta":%b,"logprobs":null,"finish_reason":null' % content
-            + token_ids_member(token_ids)
-            + b"}"
+        return b'{"index":%d,"delta":{"content":%b},"logprobs":%b,"finish_reason":null%b}' % (
+            piece.choice_idx,
+            msgspec.json.encode(piece.text),
+            self._logprobs.member(piece),
+            self.token_ids_member(piece),
         )
 
-    def finish(self, reason: FinishReason) -> bytes:
+    def finish(self, piece: Piece, reason: FinishReason) -> bytes:
         """An empty delta with the reason."""
-        return b'{"index":0,"delta":{},"logprobs":null,"finish_reason":"%b"}' % (
-            reason.value.encode()
+        return b'{"index":%d,"delta":{},"logprobs":null,"finish_reason":"%b"}' % (
+            piece.choice_idx,
+            reason.value.encode(),
         )
 
-    def choice(self, text: str, token_ids: tuple[int, ...] | None, reason: FinishReason) -> bytes:
+    def choice(self, piece: Piece) -> bytes:
         """The whole message."""
-        message = {"role": "assistant", "content": text, "refusal": None}
-        return (
-            b'{"index":0,"message":%b,"logprobs":null,"finish_reason":"%b"'
-            % (msgspec.json.encode(message), reason.value.encode())
-            + token_ids_member(token_ids)
-            + b"}"
+        message = {"role": "assistant", "content": piece.text, "refusal": None}
+        reason = piece.finish_reason or FinishReason.STOP
+        return b'{"index":%d,"message":%b,"logprobs":%b,"finish_reason":"%b"%b}' % (
+            piece.choice_idx,
+            msgspec.json.encode(message),
+            self._logprobs.member(piece),
+            reason.value.encode(),
+            self.token_ids_member(piece),
         )
+
+
+def _num_logprobs(call: ChatCompletionFields) -> int | None:
+    if call.logprobs:
+        return call.top_logprobs or 0
+    if call.top_logprobs:
+        raise InvalidRequest(
+            f"top_logprobs is {call.top_logprobs}; allowed with logprobs only",
+            field="top_logprobs",
+        )
+    return None
 
 
 def _max_tokens(call: ChatCompletionFields) -> int | None:

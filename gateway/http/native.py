@@ -7,6 +7,7 @@ Both stream unless the body says `"stream": false`. Events are
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -18,23 +19,37 @@ from gateway.http.body import decode_body
 from gateway.http.completions import prompt_of
 from gateway.http.messages import MessageFields, messages_of
 from gateway.http.openai_wire import usage_fields
-from gateway.http.sampling_fields import SamplingFields, request_class_of, sampling_of
+from gateway.http.sampling_fields import (
+    SamplingFields,
+    refuse_unsupported,
+    request_class_of,
+    sampling_of,
+)
 from gateway.http.sse import DONE, event
 from gateway.session_history import check_session_id, new_session_id
 from services.core.errors import InvalidRequest
 from services.core.request import ChatMessage
 
 SESSION_HEADER = "X-Session-ID"
+# One answer and plain text: what these routes are for.
+_NEUTRAL_VALUES: dict[str, tuple[Any, ...]] = {"n": (1,), "logprobs": (False,)}
 
 
-class GenerateFields(SamplingFields, kw_only=True, forbid_unknown_fields=True):
+class NativeFields(SamplingFields, kw_only=True, forbid_unknown_fields=True):
+    """What both bodies have."""
+
+    n: Any = None
+    logprobs: Any = None
+
+
+class GenerateFields(NativeFields, kw_only=True, forbid_unknown_fields=True):
     """Body of /api/v1/inference/generate: exactly one of prompt and messages."""
 
     prompt: str | list[str | int] | None = None
     messages: list[MessageFields] | None = None
 
 
-class ChatMessageFields(SamplingFields, kw_only=True, forbid_unknown_fields=True):
+class ChatMessageFields(NativeFields, kw_only=True, forbid_unknown_fields=True):
     """Body of /api/chat/message."""
 
     message: str
@@ -80,13 +95,14 @@ class NativeRoutes:
 
     def _exchange(
         self,
-        call: SamplingFields,
+        call: NativeFields,
         prompt: Prompt,
         head: RequestHead,
         *,
         session_id: str,
         begins_session: bool = False,
     ) -> Exchange:
+        refuse_unsupported(call, _NEUTRAL_VALUES)
         model = self._catalog.find(call.model or "").name
         ask = Ask(
             request_id=head.request_id,
@@ -124,20 +140,20 @@ class NativeWriter:
 
     def events(self, piece: Piece) -> bytes:
         """One event per piece; the last carries text too, if there is any."""
-        token_ids = piece.token_ids if self._return_token_ids else ()
-        if not piece.text and not token_ids and piece.finish_reason is None:
+        has_tokens = self._return_token_ids and piece.token_ids
+        if not piece.text and not has_tokens and piece.finish_reason is None:
             return b""
-        events = event(msgspec.json.encode(self._fields(piece.text, token_ids, piece)))
+        events = event(msgspec.json.encode(self._fields(piece)))
         return events if piece.finish_reason is None else events + DONE
 
-    def whole(self, text: str, token_ids: tuple[int, ...], last: Piece) -> bytes:
-        """The whole answer."""
-        return msgspec.json.encode({**self._fields(text, token_ids, last), "model": self._model})
+    def whole(self, choices: Sequence[Piece]) -> bytes:
+        """The whole answer; there is one choice."""
+        return msgspec.json.encode({**self._fields(choices[0]), "model": self._model})
 
-    def _fields(self, text: str, token_ids: tuple[int, ...], piece: Piece) -> dict[str, Any]:
-        fields: dict[str, Any] = {**self._head, "text": text}
+    def _fields(self, piece: Piece) -> dict[str, Any]:
+        fields: dict[str, Any] = {**self._head, "text": piece.text}
         if self._return_token_ids:
-            fields["token_ids"] = token_ids
+            fields["token_ids"] = piece.token_ids
         reason = piece.finish_reason
         fields["finish_reason"] = None if reason is None else reason.value
         if reason is not None:

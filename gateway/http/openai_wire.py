@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 
 import msgspec
 
@@ -69,67 +70,69 @@ class OpenaiWriter(ABC):
         head = {"id": reply_id, "object": chunk_kind, "created": self._created, "model": model}
         self._open = msgspec.json.encode(head)[:-1] + b',"choices":['
         self._close = b'],"usage":null}' if include_usage else b"]}"
-        self._has_begun = False
+        self._begun: set[int] = set()
 
     def events(self, piece: Piece) -> bytes:
-        """Chunks of one piece: opening before the first, delta, finish, usage, [DONE]."""
-        token_ids = piece.token_ids if self._return_token_ids else None
+        """Chunks of one piece: opening before a choice's first, delta, finish, usage, [DONE]."""
         out: list[bytes] = []
-        if piece.text or token_ids or piece.finish_reason is not None:
-            if not self._has_begun:
-                self._has_begun = True
-                out.extend(self._chunk(choice) for choice in self.opening())
-            if piece.text or token_ids:
-                out.append(self._chunk(self.delta(piece.text, token_ids)))
+        has_news = piece.text or piece.logprobs or (piece.token_ids and self._return_token_ids)
+        if has_news or piece.finish_reason is not None:
+            if piece.choice_idx not in self._begun:
+                self._begun.add(piece.choice_idx)
+                out.extend(self._chunk(choice) for choice in self.opening(piece))
+            if has_news:
+                out.append(self._chunk(self.delta(piece)))
         if piece.finish_reason is not None:
-            out.append(self._chunk(self.finish(piece.finish_reason)))
+            out.append(self._chunk(self.finish(piece, piece.finish_reason)))
+        if piece.usage is not None:
             if self._include_usage:
                 usage = msgspec.json.encode(usage_fields(piece.usage))
                 out.append(event(self._open + b'],"usage":' + usage + b"}"))
             out.append(DONE)
         return b"".join(out)
 
-    def whole(self, text: str, token_ids: tuple[int, ...], last: Piece) -> bytes:
+    def whole(self, choices: Sequence[Piece]) -> bytes:
         """The whole reply."""
-        reason = last.finish_reason or FinishReason.STOP
-        shown = token_ids if self._return_token_ids else None
         return msgspec.json.encode(
             {
                 "id": self._reply_id,
                 "object": self._kind,
                 "created": self._created,
                 "model": self._model,
-                "choices": [msgspec.Raw(self.choice(text, shown, reason))],
-                "usage": usage_fields(last.usage),
+                "choices": [msgspec.Raw(self.choice(piece)) for piece in choices],
+                "usage": usage_fields(usage_of(choices)),
             }
         )
 
-    def opening(self) -> tuple[bytes, ...]:
-        """Choices of the chunks before the first delta."""
+    def opening(self, piece: Piece) -> tuple[bytes, ...]:
+        """Choices of the chunks before the first delta of the piece's choice."""
         return ()
 
     @abstractmethod
-    @abstractmethod
-    def delta(self, text: str, token_ids: tuple[int, ...] | None) -> bytes:
+    def delta(self, piece: Piece) -> bytes:
         """Choice with new text."""
         ...
 
     @abstractmethod
-    @abstractmethod
-    def finish(self, reason: FinishReason) -> bytes:
+    def finish(self, piece: Piece, reason: FinishReason) -> bytes:
         """Choice that says the end."""
         ...
 
     @abstractmethod
-    @abstractmethod
-    def choice(self, text: str, token_ids: tuple[int, ...] | None, reason: FinishReason) -> bytes:
+    def choice(self, piece: Piece) -> bytes:
         """Choice of a whole reply."""
         ...
+
+    def token_ids_member(self, piece: Piece) -> bytes:
+        """`,"token_ids":[...]`, or nothing if they are not asked for."""
+        if not self._return_token_ids:
+            return b""
+        return b',"token_ids":' + msgspec.json.encode(piece.token_ids)
 
     def _chunk(self, choice: bytes) -> bytes:
         return event(self._open + choice + self._close)
 
 
-def token_ids_member(token_ids: tuple[int, ...] | None) -> bytes:
-    """`,"token_ids":[...]`, or nothing."""
-    return b"" if token_ids is None else b',"token_ids":' + msgspec.json.encode(token_ids)
+def usage_of(choices: Sequence[Piece]) -> Usage | None:
+    """Usage of a whole answer: whichever choice ended last has it."""
+    return next((piece.usage for piece in choices if piece.usage is not None), None)

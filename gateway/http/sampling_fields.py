@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import msgspec
@@ -9,20 +10,27 @@ import msgspec
 from gateway.http.body import refuse_unless_neutral
 from services.core.errors import InvalidRequest
 from services.core.request import RequestClass
-from services.core.sampling import SamplingParams
+from services.core.sampling import SamplingParams, check_num_choices
 
 # Known fields that are not supported, with the values that ask for nothing beyond what is done.
 _NEUTRAL_VALUES: dict[str, tuple[Any, ...]] = {
-    "n": (1,),
-    "frequency_penalty": (0,),
-    "presence_penalty": (0,),
-    "repetition_penalty": (1,),
-    "logit_bias": ({},),
-    "logprobs": (False,),
     "response_format": ({"type": "text"},),
     "service_tier": ("auto", "default"),
     "store": (False,),
 }
+
+_PLAIN_FIELDS = (
+    "min_tokens",
+    "temperature",
+    "top_k",
+    "top_p",
+    "min_p",
+    "repetition_penalty",
+    "presence_penalty",
+    "frequency_penalty",
+)
+"""Fields that are SamplingParams' own; absent or null, they take its defaults."""
+_TOKEN_ID = re.compile(r"[0-9]{1,9}", re.ASCII)
 
 
 class SamplingFields(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
@@ -45,18 +53,18 @@ class SamplingFields(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     ignore_eos: bool | None = None
     return_token_ids: bool | None = None
     priority: str | None = None
+    repetition_penalty: float | None = None
+    presence_penalty: float | None = None
+    frequency_penalty: float | None = None
+    logit_bias: dict[str, float] | None = None
+    allowed_token_ids: list[int] | None = None
+    banned_token_ids: list[int] | None = None
 
     user: str | None = None
     metadata: dict[str, Any] | None = None
     safety_identifier: str | None = None
     prompt_cache_key: str | None = None
 
-    n: Any = None
-    frequency_penalty: Any = None
-    presence_penalty: Any = None
-    repetition_penalty: Any = None
-    logit_bias: Any = None
-    logprobs: Any = None
     response_format: Any = None
     service_tier: Any = None
     store: Any = None
@@ -72,27 +80,63 @@ def refuse_unsupported(call: msgspec.Struct, neutral_values: dict[str, tuple[Any
         refuse_unless_neutral(field, getattr(call, field), neutral)
 
 
-def sampling_of(call: SamplingFields, *, max_tokens: int | None) -> SamplingParams:
+def sampling_of(
+    call: SamplingFields,
+    *,
+    max_tokens: int | None,
+    logprobs: int | None = None,
+    prompt_logprobs: int | None = None,
+) -> SamplingParams:
     """Sampling as asked; values are checked by whoever admits the request.
+
+    Args:
+        call: the body.
+        max_tokens: as the route spells it.
+        logprobs: the same.
+        prompt_logprobs: the same.
 
     Raises:
         InvalidRequest: a field that is not supported.
     """
     refuse_unsupported(call, _NEUTRAL_VALUES)
-    default = SamplingParams()
     stop = (call.stop,) if isinstance(call.stop, str) else tuple(call.stop or ())
+    given = {
+        field: getattr(call, field) for field in _PLAIN_FIELDS if getattr(call, field) is not None
+    }
     return SamplingParams(
         max_tokens=max_tokens,
-        min_tokens=default.min_tokens if call.min_tokens is None else call.min_tokens,
-        temperature=default.temperature if call.temperature is None else call.temperature,
-        top_k=default.top_k if call.top_k is None else call.top_k,
-        top_p=default.top_p if call.top_p is None else call.top_p,
-        min_p=default.min_p if call.min_p is None else call.min_p,
         seed=call.seed,
         stop=stop,
         stop_token_ids=tuple(call.stop_token_ids or ()),
         ignore_eos=bool(call.ignore_eos),
+        logit_bias=_logit_bias(call.logit_bias or {}),
+        allowed_token_ids=tuple(call.allowed_token_ids or ()),
+        banned_token_ids=tuple(call.banned_token_ids or ()),
+        logprobs=logprobs,
+        prompt_logprobs=prompt_logprobs,
+        **given,
     )
+
+
+def num_choices_of(n: int | None) -> int:
+    """The number of answers asked for by `n`.
+
+    Raises:
+        InvalidRequest: out of range.
+    """
+    num_choices = 1 if n is None else n
+    check_num_choices(num_choices, field="n")
+    return num_choices
+
+
+def _logit_bias(biases: dict[str, float]) -> tuple[tuple[int, float], ...]:
+    """JSON spells the token ids as text."""
+    for key in biases:
+        if not _TOKEN_ID.fullmatch(key):
+            raise InvalidRequest(
+                f"logit_bias has the key {key[:32]!r}; allowed: token ids", field="logit_bias"
+            )
+    return tuple((int(key), bias) for key, bias in biases.items())
 
 
 def request_class_of(call: SamplingFields) -> RequestClass:

@@ -54,3 +54,31 @@ async def test_ids_equal_an_undisturbed_run(real_cluster: LocalCluster, sampling
         assert answer.is_done
         assert answer.token_ids == undisturbed.token_ids, f"killed at token {at_token}"
         assert answer.text == undisturbed.text
+
+
+STEERED = {
+    "n": 2,
+    "temperature": 0.8,
+    "seed": 7,
+    "repetition_penalty": 1.1,
+    "presence_penalty": 0.3,
+    "frequency_penalty": 0.2,
+    "logit_bias": {"30": -5},
+    "logprobs": True,
+    "top_logprobs": 2,
+}
+
+
+@pytest.mark.timeout(400)
+async def test_choices_penalties_and_logprobs_survive(real_cluster: LocalCluster):
+    undisturbed = await stream_chat(real_cluster.url, body_of(real_cluster, STEERED))
+    answer = await stream_and_kill(real_cluster, STEERED, 20)
+    assert answer.error is None
+    assert answer.is_done
+    assert answer.usage["completion_tokens"] == 2 * NUM_TOKENS
+    for mine, expected in ((answer, undisturbed), (answer.others[1], undisturbed.others[1])):
+        assert mine.token_ids == expected.token_ids
+        assert mine.text == expected.text
+        assert mine.logprobs == expected.logprobs
+        assert len(mine.logprobs) == NUM_TOKENS
+    assert answer.token_ids != answer.others[1].token_ids

@@ -18,6 +18,7 @@ from services.core.api_key import ApiKey, draw_secret
 from services.core.caller import Limits, Scope
 from services.core.delivery import Attach, RequestDelta, StepFrame, WorkerHello
 from services.core.errors import Conflict, InvalidRequest
+from services.core.logprobs import TokenLogprobs
 from services.core.model import ModelDescription
 from services.core.request import ChatMessage, FinishReason, QueuedRequest, TraceContext
 from services.runtime.key_value import Change
@@ -219,6 +220,20 @@ def alphabet(request: QueuedRequest) -> Steps:
     return [[position % 26] for position in range(request.sampling.max_tokens or 1)]
 
 
+def fake_logprobs(token_ids: Sequence[int], num_top: int | None) -> list[TokenLogprobs]:
+    """Each token with -1, and those before it in the alphabet with -2, -3, ..."""
+    if num_top is None:
+        return []
+    return [
+        TokenLogprobs(
+            -1.0,
+            tuple((token_id - i) % 26 for i in range(num_top)),
+            tuple(-1.0 - i for i in range(num_top)),
+        )
+        for token_id in token_ids
+    ]
+
+
 @dataclass
 class FakeCluster:
     """Queue, store, tokenizer, and a worker that answers whatever is queued by `script`."""
@@ -241,7 +256,15 @@ class FakeCluster:
                 for idx, token_ids in enumerate(steps):
                     finish = self.finish if idx == len(steps) - 1 else None
                     cached_tokens = self.cached_tokens if idx == 0 else 0
+                    params = request.sampling
+                    prompt = request.prompt_token_ids[1:] if idx == 0 else ()
                     await worker.deliver(
-                        reply.handle, position, token_ids, finish, cached_tokens=cached_tokens
+                        reply.handle,
+                        position,
+                        token_ids,
+                        finish,
+                        cached_tokens=cached_tokens,
+                        logprobs=fake_logprobs(token_ids, params.logprobs),
+                        prompt_logprobs=fake_logprobs(prompt, params.prompt_logprobs),
                     )
                     position += len(token_ids)

@@ -5,6 +5,7 @@ import pytest
 from grpc_status import rpc_status
 from tokenmill.v1.inference_pb2_grpc import InferenceServiceStub
 
+from services.core.logprobs import TokenLogprobs
 from services.core.request import ChatMessage, FinishReason, Usage
 from services.core.sampling import SamplingParams
 from services.wire.errors import from_rpc_error
@@ -123,3 +124,30 @@ async def test_cancelled_call_cancels_the_queued_request(served: Served, stub):
     async with asyncio.timeout(5):
         assert await served.cluster.queue.cancelled.get() == request.request_id
     reading.cancel()
+
+
+async def test_choices_come_interleaved_and_usage_counts_them_all(working: Served, stub):
+    call = GenerateCall(
+        prompt="ab",
+        sampling=SamplingParams(max_tokens=3, logprobs=1, prompt_logprobs=0),
+        num_choices=2,
+        return_token_ids=True,
+    )
+    parts = await parts_of(stub.Generate(generate_request_to_pb(call), timeout=5))
+    for choice_idx in (0, 1):
+        mine = [part for part in parts if part.choice_idx == choice_idx]
+        assert "".join(part.text for part in mine) == "abc"
+        assert [len(part.logprobs) for part in mine] == [len(part.token_ids) for part in mine]
+        assert mine[0].prompt_logprobs == (TokenLogprobs(-1.0),)
+        assert mine[-1].finish_reason is FinishReason.LENGTH
+    assert [part.usage is not None for part in parts] == [False] * (len(parts) - 1) + [True]
+    assert parts[-1].usage == Usage(prompt_tokens=2, completion_tokens=6)
+
+
+@pytest.mark.parametrize("fields", [{"num_choices": 129}, {"num_choices": 2, "session_id": "s"}])
+async def test_too_many_choices_are_refused(working: Served, stub, fields):
+    call = ChatCall((ChatMessage("user", "a"),), sampling=FOUR, **fields)
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await parts_of(stub.Chat(chat_request_to_pb(call), timeout=5))
+    assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+    assert "num_choices" in (caught.value.details() or "")

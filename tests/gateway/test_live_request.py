@@ -5,6 +5,7 @@ import pytest
 from gateway.live_request import LiveRequest, Verdict
 from services.core.delivery import Attached, GatewayMessage, Gone, RequestDelta
 from services.core.errors import DeadlineExceeded, DependencyLost, TokenmillError
+from services.core.logprobs import TokenLogprobs
 from services.core.request import (
     MAX_ATTEMPTS,
     FinishReason,
@@ -25,13 +26,13 @@ class FakeLink:
 LINK = FakeLink()
 
 
-def live_request(max_tokens: int = 8) -> LiveRequest:
+def live_request(max_tokens: int = 8, *, logprobs: int | None = None) -> LiveRequest:
     request = QueuedRequest(
         request_id="r",
         attempt=1,
         model="m",
         prompt_token_ids=(1, 2),
-        sampling=SamplingParams(max_tokens=max_tokens, seed=0),
+        sampling=SamplingParams(max_tokens=max_tokens, seed=0, logprobs=logprobs),
         tenant="t",
         session_id="",
         deadline_unix_ms=0,
@@ -165,3 +166,19 @@ async def test_waiting_client_wakes_when_the_request_fails():
     await asyncio.sleep(0)
     live.fail(DeadlineExceeded("late"))
     assert await waiting == ()
+
+
+def test_logprobs_are_kept_beside_their_tokens():
+    live = live_request(logprobs=0)
+    attachment = attached(live)
+    first, second = TokenLogprobs(-1.0), TokenLogprobs(-2.0)
+    told = RequestDelta(1, 0, (5,), logprobs=(first,), prompt_logprobs=(second,))
+    assert live.accept(attachment, told) is Verdict.TAKEN
+    assert live.accept(attachment, RequestDelta(1, 1, (6,), logprobs=(second,))) is Verdict.TAKEN
+    assert live.logprobs == [first, second]
+    assert live.prompt_logprobs == (second,)
+
+
+def test_tokens_without_the_logprobs_asked_for_lose_the_attempt():
+    live = live_request(logprobs=0)
+    assert live.accept(attached(live), RequestDelta(1, 0, (5,))) is Verdict.LOST

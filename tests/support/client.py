@@ -13,7 +13,7 @@ import httpx
 
 @dataclass
 class StreamedAnswer:
-    """A streamed chat completion."""
+    """A streamed chat completion: its first choice, and those beside it by index."""
 
     request_id: str = ""
     text: str = ""
@@ -22,6 +22,8 @@ class StreamedAnswer:
     usage: dict[str, Any] = field(default_factory=dict)
     error: dict[str, Any] | None = None
     is_done: bool = False
+    logprobs: list[dict[str, Any]] = field(default_factory=list)
+    others: dict[int, StreamedAnswer] = field(default_factory=dict)
 
 
 async def stream_chat(
@@ -73,9 +75,15 @@ def take(answer: StreamedAnswer, event: str) -> None:
         return
     answer.usage = chunk.get("usage") or answer.usage
     for choice in chunk["choices"]:
-        answer.text += choice["delta"].get("content") or ""
-        answer.token_ids += choice.get("token_ids") or []
-        answer.finish_reason = choice["finish_reason"] or answer.finish_reason
+        of = answer if choice["index"] == 0 else _other(answer, choice["index"])
+        of.text += choice["delta"].get("content") or ""
+        of.token_ids += choice.get("token_ids") or []
+        of.logprobs += (choice.get("logprobs") or {}).get("content") or []
+        of.finish_reason = choice["finish_reason"] or of.finish_reason
+
+
+def _other(answer: StreamedAnswer, index: int) -> StreamedAnswer:
+    return answer.others.setdefault(index, StreamedAnswer())
 
 
 async def _events(reply: httpx.Response) -> AsyncIterator[str]:

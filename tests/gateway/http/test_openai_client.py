@@ -2,7 +2,7 @@ import openai
 import pytest
 
 from services.core.errors import Overloaded
-from services.core.request import FinishReason
+from services.core.request import FinishReason, QueuedRequest
 from tests.gateway.conftest import Served
 from tests.gateway.fake_cluster import MODEL, fake_worker
 
@@ -53,6 +53,114 @@ async def test_completion_and_its_stream(working: Served, client):
     assert reply.choices[0].text == "ab"
     stream = await client.completions.create(model=MODEL, prompt="a", max_tokens=2, stream=True)
     assert "".join([chunk.choices[0].text async for chunk in stream]) == "ab"
+
+
+def by_prompt_seed(request: QueuedRequest) -> list[list[int]]:
+    """Choices differ: the first says abc, the others xyz."""
+    first = 0 if request.sampling.seed == 5 else 23
+    return [[first + position] for position in range(3)]
+
+
+@pytest.mark.parametrize("api", ["chat", "text"])
+async def test_n_choices_in_one_reply(working: Served, client, api: str):
+    working.cluster.script = by_prompt_seed
+    if api == "chat":
+        reply = await client.chat.completions.create(model=MODEL, messages=MESSAGES, n=3, seed=5)
+        texts = [choice.message.content for choice in reply.choices]
+    else:
+        reply = await client.completions.create(model=MODEL, prompt="ab", n=3, seed=5)
+        texts = [choice.text for choice in reply.choices]
+    assert texts == ["abc", "xyz", "xyz"]
+    assert [choice.index for choice in reply.choices] == [0, 1, 2]
+    assert reply.usage.prompt_tokens == 2
+    assert reply.usage.completion_tokens == 9
+
+
+async def test_n_choices_in_one_stream(working: Served, client):
+    working.cluster.script = by_prompt_seed
+    stream = await client.chat.completions.create(
+        model=MODEL,
+        messages=MESSAGES,
+        n=2,
+        seed=5,
+        stop=["z"],
+        stream=True,
+        stream_options={"include_usage": True},
+    )
+    texts, reasons = ["", ""], [None, None]
+    *chunks, last = [chunk async for chunk in stream]
+    for chunk in chunks:
+        (choice,) = chunk.choices
+        texts[choice.index] += choice.delta.content or ""
+        reasons[choice.index] = choice.finish_reason or reasons[choice.index]
+    assert texts == ["abc", "xy"]
+    assert reasons == ["length", "stop"]
+    assert last.choices == []
+    assert last.usage.completion_tokens == 6
+
+
+async def test_chat_logprobs(working: Served, client):
+    asked = {"model": MODEL, "messages": MESSAGES, "max_tokens": 3, "logprobs": True}
+    reply = await client.chat.completions.create(**asked, top_logprobs=2)
+    content = reply.choices[0].logprobs.content
+    assert "".join(entry.token for entry in content) == "abc"
+    assert [bytes(entry.bytes) for entry in content] == [b"a", b"b", b"c"]
+    assert [entry.logprob for entry in content] == [-1.0] * 3
+    assert [(top.token, top.logprob) for top in content[1].top_logprobs] == [("b", -1), ("a", -2)]
+    stream = await client.chat.completions.create(**asked, stream=True)
+    streamed = [
+        entry
+        async for chunk in stream
+        if chunk.choices[0].logprobs
+        for entry in chunk.choices[0].logprobs.content
+    ]
+    assert [entry.token for entry in streamed] == ["a", "b", "c"]
+    assert all(entry.top_logprobs == [] for entry in streamed)
+
+
+async def test_the_token_that_ends_an_answer_is_no_content(working: Served, client):
+    working.cluster.script = lambda _: [[0], [27]]
+    working.cluster.finish = FinishReason.STOP
+    reply = await client.chat.completions.create(model=MODEL, messages=MESSAGES, logprobs=True)
+    assert [entry.token for entry in reply.choices[0].logprobs.content] == ["a", "."]
+
+
+async def test_completion_logprobs_with_echo(working: Served, client):
+    asked = {"model": MODEL, "prompt": "xy", "max_tokens": 2, "logprobs": 1}
+    plain = (await client.completions.create(**asked)).choices[0]
+    assert plain.text == "ab"
+    assert plain.logprobs.tokens == ["a", "b"]
+    assert plain.logprobs.text_offset == [0, 1]
+    echoed = (await client.completions.create(**asked, echo=True)).choices[0]
+    assert echoed.text == "xyab"
+    assert echoed.logprobs.tokens == ["x", "y", "a", "b"]
+    assert echoed.logprobs.token_logprobs == [None, -1.0, -1.0, -1.0]
+    assert echoed.logprobs.top_logprobs == [None, {"y": -1.0}, {"a": -1.0}, {"b": -1.0}]
+    assert echoed.logprobs.text_offset == [0, 1, 2, 3]
+    stream = await client.completions.create(**asked, echo=True, stream=True)
+    chunks = [chunk.choices[0] async for chunk in stream]
+    assert "".join(choice.text for choice in chunks) == "xyab"
+    told = [choice.logprobs for choice in chunks if choice.logprobs]
+    assert [offset for entry in told for offset in entry.text_offset] == [0, 1, 2, 3]
+
+
+async def test_what_steers_reaches_the_worker(served: Served, client):
+    import asyncio
+
+    fields = {"presence_penalty": 0.5, "frequency_penalty": -0.5, "logit_bias": {"3": -100}}
+    extra = {"repetition_penalty": 1.2, "allowed_token_ids": [1, 3], "min_tokens": 2}
+    asked = asyncio.ensure_future(
+        client.chat.completions.create(
+            model=MODEL, messages=MESSAGES, **fields, extra_body=extra | {"ignore_eos": True}
+        )
+    )
+    sampling = (await served.cluster.queue.next_attempt()).sampling
+    asked.cancel()
+    assert (sampling.presence_penalty, sampling.frequency_penalty) == (0.5, -0.5)
+    assert (sampling.repetition_penalty, sampling.min_tokens) == (1.2, 2)
+    assert sampling.logit_bias == ((3, -100.0),)
+    assert sampling.allowed_token_ids == (1, 3)
+    assert sampling.ignore_eos
 
 
 async def test_models(served: Served, client):

@@ -1,0 +1,104 @@
+"""One choice of an answer, from tokens to text."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncGenerator, Callable
+
+from gateway.answer_times import PieceTimes
+from gateway.ask import Piece
+from gateway.live_request import LiveRequest
+from gateway.record import AnswerRecord
+from gateway.text_stream import TextStream
+from services.core.errors import RequestCancelled
+from services.core.request import FinishReason
+
+
+class Choice:
+    """Turns a live request's tokens into pieces; read once.
+
+    Args:
+        live: the request.
+        text: its detokenizer, with the stop strings.
+        record: told of each token.
+        choice_idx: its place among the choices of the answer.
+        stop: called when a stop string ends the choice before the worker does.
+
+    Attributes:
+        num_tokens: given out so far.
+    """
+
+    def __init__(
+        self,
+        live: LiveRequest,
+        text: TextStream,
+        record: AnswerRecord,
+        *,
+        choice_idx: int,
+        stop: Callable[[LiveRequest], None],
+    ) -> None:
+        self.num_tokens = 0
+        self._live = live
+        self._text = text
+        self._record = record
+        self._choice_idx = choice_idx
+        self._stop = stop
+        self._has_given = False
+
+    @property
+    def live(self) -> LiveRequest:
+        """The request that it comes from."""
+        return self._live
+
+    def abandon(self) -> None:
+        """Nobody reads any more: stops what still runs. Twice is safe, and so is after the end."""
+        self._live.fail(RequestCancelled("the caller left"))
+        self._stop(self._live)
+
+    async def pieces(self) -> AsyncGenerator[Piece, None]:
+        """News as it comes, one piece per engine step; the last has finish_reason.
+
+        Raises:
+            TokenmillError: the choice broke off; what came before was given out.
+        """
+        live = self._live
+        while True:
+            token_ids = await live.next_token_ids()
+            arrived_ns = live.arrived_ns
+            has_tokens = bool(token_ids)
+            if has_tokens:
+                self._record.token_came()
+            delta = self._text.feed(token_ids)
+            text, stopped, num_tokens = delta.text, delta.stopped, delta.num_tokens
+            if not stopped and live.is_over:
+                tail = self._text.finish()
+                text, stopped, num_tokens = text + tail.text, tail.stopped, tail.num_tokens
+            token_ids = token_ids[: num_tokens - self.num_tokens]
+            reason = FinishReason.STOP if stopped else live.finish_reason
+            ready_ns = time.time_ns()
+            if reason is not None and stopped:
+                self._stop(live)
+            if text or token_ids or reason is not None:
+                yield self._piece(text, token_ids, reason)
+            if has_tokens or reason is not None:
+                # Whoever reads the pieces asks for the next one once this one is written.
+                self._record.times.add(PieceTimes(arrived_ns, ready_ns, time.time_ns()))
+            if reason is not None:
+                return
+            if live.error is not None:
+                raise live.error
+
+    def _piece(self, text: str, token_ids: tuple[int, ...], reason: FinishReason | None) -> Piece:
+        live = self._live
+        first, self.num_tokens = self.num_tokens, self.num_tokens + len(token_ids)
+        is_first, self._has_given = not self._has_given, True
+        tells_prompt = is_first and live.request.sampling.prompt_logprobs is not None
+        return Piece(
+            text,
+            token_ids,
+            reason,
+            choice_idx=self._choice_idx,
+            logprobs=tuple(live.logprobs[first : self.num_tokens]),
+            prompt_token_ids=live.request.prompt_token_ids if tells_prompt else (),
+            prompt_logprobs=live.prompt_logprobs if tells_prompt else (),
+        )
