@@ -10,9 +10,11 @@ from typing import Protocol
 
 import nats.errors
 
-from services.core.load import WorkerHeartbeat, WorkerLoad, WorkerState
+from services.core.kv_events import KvState
+from services.core.load import TenantOutput, WorkerHeartbeat, WorkerLoad, WorkerState
+from services.core.step_time import StepTimeModel
 from services.runtime.logs import get_logger
-from services.wire.queue import encode_heartbeat
+from services.wire.heartbeat import encode_heartbeat
 from services.wire.subjects import heartbeat_subject
 from worker.load_signal import LoadSignal
 
@@ -39,6 +41,15 @@ class WorkerIdentity:
     model: str
 
 
+@dataclass(frozen=True, slots=True)
+class WorkerFacts:
+    """What a heartbeat says beside state and load; fields as in WorkerHeartbeat."""
+
+    kv: KvState | None = None
+    step_time: StepTimeModel | None = None
+    outputs: tuple[TenantOutput, ...] = ()
+
+
 def worker_state(
     *, is_draining: bool, seconds_since_progress: float, stall_after_s: float
 ) -> WorkerState:
@@ -58,6 +69,7 @@ class Heart:
         publisher: where heartbeats go.
         load_signal: says that the load changed.
         load: the load now.
+        facts: what else is said now.
         state: the state now.
         state_changed: called with each new state, READY included; the health service hears it.
         interval_s: longest silence.
@@ -70,6 +82,7 @@ class Heart:
         load_signal: LoadSignal,
         *,
         load: Callable[[], WorkerLoad],
+        facts: Callable[[], WorkerFacts] = WorkerFacts,
         state: Callable[[], WorkerState],
         state_changed: Callable[[WorkerState], Awaitable[None]],
         interval_s: float,
@@ -78,6 +91,7 @@ class Heart:
         self._publisher = publisher
         self._load_signal = load_signal
         self._load = load
+        self._facts = facts
         self._state = state
         self._state_changed = state_changed
         self._interval_s = interval_s
@@ -88,7 +102,7 @@ class Heart:
 
     async def beat(self) -> None:
         """One heartbeat now."""
-        state = self._state()
+        state, facts = self._state(), self._facts()
         self._beat_idx += 1
         heartbeat = WorkerHeartbeat(
             worker_id=self._identity.worker_id,
@@ -97,6 +111,9 @@ class Heart:
             state=state,
             heartbeat_idx=self._beat_idx,
             load=self._load(),
+            kv=facts.kv,
+            step_time=facts.step_time,
+            outputs=facts.outputs,
         )
         subject = heartbeat_subject(self._identity.model, self._identity.worker_id)
         try:

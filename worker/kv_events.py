@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
 
 from services.core.blocks import BlockHash
 from services.core.kv_events import KvEvent, KvSnapshot
+
+MAX_CHANGES = 8_192
+"""Blocks in one event: 128 KiB, far under what a broker takes."""
 
 
 class KvEventLog:
@@ -38,12 +42,25 @@ class KvEventLog:
             self._held.pop(block_hash, None)
             self._changes[block_hash] = False
 
+    @property
+    def epoch(self) -> int:
+        """Rises with each start of the worker."""
+        return self._epoch
+
+    @property
+    def event_idx(self) -> int:
+        """The last event that was taken; 0 if none was."""
+        return self._event_idx
+
     def take(self) -> KvEvent | None:
-        """The next event, or None if nothing changed since the last one."""
+        """The next event, of at most MAX_CHANGES; None if nothing changed since the last one."""
         with self._lock:
             if not self._changes:
                 return None
-            changes, self._changes = self._changes, {}
+            told = list(itertools.islice(self._changes.items(), MAX_CHANGES))
+            changes = dict(told)
+            for block_hash in changes:
+                del self._changes[block_hash]
             self._event_idx += 1
             return KvEvent(
                 worker_id=self._worker_id,

@@ -9,6 +9,7 @@ from typing import TypeVar
 
 from tokenmill.v1.worker_pb2_grpc import add_WorkerServiceServicer_to_server
 
+from services.core.kv_events import KvState
 from services.core.load import WorkerState
 from services.runtime.addresses import own_address
 from services.runtime.bus import Bus, connect_bus
@@ -24,15 +25,19 @@ from worker.cache_offer import CacheOffers, NoOffers
 from worker.circuit_breaker import CircuitBreaker
 from worker.engine.factory import build_engine
 from worker.engine.port import Engine
-from worker.engine_bridge import EngineBridge
+from worker.engine_bridge import EngineBridge, StepNews
 from worker.fake_engine_settings import fake_model_from
 from worker.gateway_streams import GatewayStreams
-from worker.heartbeat import Heart, WorkerIdentity, worker_state
+from worker.heartbeat import Heart, WorkerFacts, WorkerIdentity, worker_state
 from worker.job import AdmissionRules, Job
+from worker.kv_events import KvEventLog
+from worker.kv_publisher import KvPublisher
 from worker.load_signal import LoadSignal
 from worker.servicer import WorkerServicer
 from worker.settings import WorkerSettings
+from worker.step_meter import StepMeter
 from worker.step_router import StepRouter
+from worker.tenant_outputs import TenantOutputs
 from worker.threads import in_daemon_thread
 
 log = get_logger(__name__)
@@ -95,6 +100,11 @@ async def _serve(
 ) -> None:
     settings = process.settings
     fetcher, offers = await _cache(process, engine)
+    kv_log = KvEventLog(settings.worker_id, epoch=time.time_ns() // 1_000_000)
+    engine.watch_blocks(kv_log)
+    kv_publisher = KvPublisher(kv_log, bus, model=settings.model_name, worker_id=settings.worker_id)
+    meter = StepMeter(settings.engine_settings().max_batched_tokens)
+    outputs = TenantOutputs()
     table: AttemptTable[Job] = AttemptTable()
     load_signal = LoadSignal()
     streams = GatewayStreams(
@@ -112,7 +122,7 @@ async def _serve(
         worker_id=settings.worker_id,
         attach_timeout_s=settings.attach_timeout_s,
     )
-    router = StepRouter(table, offers, runner.finished, trace_steps=settings.trace_steps)
+    router = StepRouter(table, offers, runner.finished, outputs, trace_steps=settings.trace_steps)
 
     def state() -> WorkerState:
         return worker_state(
@@ -124,18 +134,32 @@ async def _serve(
     async def state_changed(state: WorkerState) -> None:
         await server.set_ready(state is WorkerState.READY)
 
+    def facts() -> WorkerFacts:
+        return WorkerFacts(
+            kv=KvState(engine.model_revision, engine.layout.text(), kv_log.epoch, kv_log.event_idx),
+            step_time=meter.model(),
+            outputs=outputs.latest(),
+        )
+
+    def on_news(news: StepNews) -> None:
+        router.on_news(news)
+        meter.on_step(news.report)
+        kv_publisher.poke()
+
     heart = Heart(
         WorkerIdentity(settings.worker_id, address, settings.model_name),
         bus,
         load_signal,
         load=runner.load,
+        facts=facts,
         state=state,
         state_changed=state_changed,
         interval_s=settings.heartbeat_interval_s,
     )
-    engine.start(EngineBridge(asyncio.get_running_loop(), router.on_news))
+    engine.start(EngineBridge(asyncio.get_running_loop(), on_news))
     process.stack.push_async_callback(_stop_engine, engine)
-    servicer.runner = runner
+    servicer.kv_log, servicer.runner = kv_log, runner
+    process.spawn(kv_publisher.run(), name="kv-events")
     process.spawn(heart.run(), name="heartbeat")
     process.spawn(streams.close_idle(), name="close-idle-streams")
 

@@ -1,15 +1,18 @@
-"""WorkerService: a batch of submissions in, one result each out."""
+"""WorkerService: batches of submissions, and the list of blocks."""
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
 from typing import Any
 
 from tokenmill.v1.worker_pb2_grpc import WorkerServiceServicer
 
 from services.core.errors import Overloaded
+from services.wire.kv_events import snapshot_to_pb
 from services.wire.worker import submit_request_from_pb, submit_response_to_pb
 from worker.attempt_runner import AttemptRunner
+from worker.kv_events import KvEventLog
 
 
 class WorkerServicer(WorkerServiceServicer):
@@ -17,10 +20,14 @@ class WorkerServicer(WorkerServiceServicer):
 
     Attributes:
         runner: None while the engine is loading.
+        kv_log: what the engine's pool holds; None while the engine is loading.
     """
 
-    def __init__(self, runner: AttemptRunner | None = None) -> None:
+    def __init__(
+        self, runner: AttemptRunner | None = None, kv_log: KvEventLog | None = None
+    ) -> None:
         self.runner = runner
+        self.kv_log = kv_log
 
     async def Submit(self, request: Any, context: Any) -> Any:
         """Answers when every submission is attached, gone or refused.
@@ -30,7 +37,22 @@ class WorkerServicer(WorkerServiceServicer):
         """
         runner = self.runner
         if runner is None:
-            raise Overloaded("the worker is loading its model", reason="WORKER_LOADING")
+            raise _loading()
         submissions = submit_request_from_pb(request)
         results = await asyncio.gather(*(runner.submit(entry) for entry in submissions))
         return submit_response_to_pb(results, runner.load())
+
+    async def ListBlocks(self, request: Any, context: Any) -> AsyncIterator[Any]:
+        """All blocks that a prefix can hit, in parts of one moment's list.
+
+        Raises:
+            Overloaded: the engine is still loading.
+        """
+        if self.kv_log is None:
+            raise _loading()
+        for part in snapshot_to_pb(self.kv_log.snapshot()):
+            yield part
+
+
+def _loading() -> Overloaded:
+    return Overloaded("the worker is loading its model", reason="WORKER_LOADING")

@@ -13,6 +13,7 @@ from worker.engine.port import StepReport
 from worker.engine_bridge import StepNews
 from worker.job import Job
 from worker.spans import StepPhase, StepShare, trace_step
+from worker.tenant_outputs import TenantOutputs
 
 
 class StepRouter:
@@ -22,6 +23,7 @@ class StepRouter:
         table: attempts that are here.
         offers: takes full blocks.
         finished: called for each attempt that the engine has let go of, after its last frame.
+        outputs: counts tokens by tenant.
         trace_steps: whether each step is a span.
     """
 
@@ -30,12 +32,14 @@ class StepRouter:
         table: AttemptTable[Job],
         offers: OfferQueue,
         finished: Callable[[Job], None],
+        outputs: TenantOutputs,
         *,
         trace_steps: bool,
     ) -> None:
         self._table = table
         self._offers = offers
         self._finished = finished
+        self._outputs = outputs
         self._trace_steps = trace_steps
 
     def on_news(self, news: StepNews) -> None:
@@ -57,6 +61,7 @@ class StepRouter:
             job = self._table.of_seq(output.seq_id)
             if job is None:
                 continue
+            self._outputs.add(job.attempt.request, len(output.token_ids))
             delta = job.attempt.take(output)
             if delta is not None:
                 deltas.setdefault(job.stream, []).append(delta)

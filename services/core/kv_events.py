@@ -8,6 +8,22 @@ from services.core.blocks import BlockHash
 
 
 @dataclass(frozen=True, slots=True)
+class KvState:
+    """What a worker's blocks are named by, and how far it told of them.
+
+    Attributes:
+        model_revision, layout: parts of the root of every block hash.
+        epoch: rises with each start of the worker.
+        event_idx: the last event that was told; 0 if none was.
+    """
+
+    model_revision: str
+    layout: str
+    epoch: int
+    event_idx: int
+
+
+@dataclass(frozen=True, slots=True)
 class KvEvent:
     """What changed at one worker since its event before.
 

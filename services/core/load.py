@@ -5,6 +5,10 @@ from __future__ import annotations
 import enum
 from dataclasses import dataclass
 
+from services.core.kv_events import KvState
+from services.core.request import RequestClass
+from services.core.step_time import StepTimeModel
+
 
 class WorkerState(enum.Enum):
     """What a worker may be given: READY takes requests, the others do not."""
@@ -40,8 +44,23 @@ class WorkerLoad:
 
 
 @dataclass(frozen=True, slots=True)
+class TenantOutput:
+    """Output tokens that a tenant got of a worker, counted from the worker's start."""
+
+    tenant: str
+    request_class: RequestClass
+    num_tokens: int
+
+
+@dataclass(frozen=True, slots=True)
 class WorkerHeartbeat:
-    """A worker's word on itself; heartbeat_idx rises, so that a late one is seen to be old."""
+    """A worker's word on itself; heartbeat_idx rises, so that a late one is seen to be old.
+
+    Attributes:
+        kv: where its blocks stand; None if it does not tell of them.
+        step_time: how long its steps take; None until it has measured.
+        outputs: of tenants that got tokens lately.
+    """
 
     worker_id: str
     address: str
@@ -49,3 +68,6 @@ class WorkerHeartbeat:
     state: WorkerState
     heartbeat_idx: int
     load: WorkerLoad
+    kv: KvState | None = None
+    step_time: StepTimeModel | None = None
+    outputs: tuple[TenantOutput, ...] = ()

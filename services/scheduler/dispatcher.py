@@ -23,9 +23,12 @@ from services.scheduler.batching import Batch, BatchLimits, form_batches, second
 from services.scheduler.fairness import FairnessRules
 from services.scheduler.fleet import Fleet, Ticket, num_free
 from services.scheduler.holdings import Hold, Holdings, Settlement, Spawn, Word
+from services.scheduler.kv_tracker import KvTracker
 from services.scheduler.order import FairOrder
+from services.scheduler.placement import PlacementPolicy
 from services.scheduler.pull_plan import Demand
 from services.scheduler.queue_message import QueueMessage
+from services.scheduler.served_outputs import ServedOutputs
 from services.scheduler.submission import PlacedBatch
 from services.scheduler.worker_client import WorkerClient
 
@@ -60,6 +63,8 @@ class Dispatcher:
     Args:
         spawn: runs submissions and holds beside each other.
         on_room: called when more may be pulled than before.
+        policy: chooses workers.
+        kv: where prompts' blocks are.
     """
 
     def __init__(
@@ -70,17 +75,25 @@ class Dispatcher:
         *,
         spawn: Spawn,
         on_room: Callable[[], None],
+        policy: PlacementPolicy,
+        kv: KvTracker,
     ) -> None:
         self._fleet = fleet
         self._client = client
         self._limits = limits
         self._spawn = spawn
         self._on_room = on_room
+        self._policy = policy
+        self._kv = kv
+        self._outputs = ServedOutputs()
         self._wake = asyncio.Event()
         self._is_draining = False
         self._order = FairOrder(limits.fairness)
         self.holdings = Holdings(
-            max_deliveries=limits.max_deliveries, spawn=spawn, on_change=self._wake.set
+            max_deliveries=limits.max_deliveries,
+            spawn=spawn,
+            on_change=self._wake.set,
+            hashes_of=kv.hashes_of,
         )
 
     @property
@@ -96,7 +109,13 @@ class Dispatcher:
 
     def hear(self, heartbeat: WorkerHeartbeat) -> None:
         """Takes a worker's word."""
-        if self._fleet.hear(heartbeat, time.monotonic()):
+        now_s = time.monotonic()
+        self._kv.on_heartbeat(heartbeat, now_s)
+        for output in self._outputs.growth(heartbeat):
+            self._order.produced(
+                output.request_class.value, output.tenant, output.num_tokens, now_s
+            )
+        if self._fleet.hear(heartbeat, now_s):
             log.info("worker.found", worker_id=heartbeat.worker_id, address=heartbeat.address)
             self._client.connect(heartbeat.address)
         self._wake.set()
@@ -140,6 +159,8 @@ class Dispatcher:
         now_s = time.monotonic()
         for worker_id in self._fleet.sweep(now_s):
             log.warning("worker.lost", worker_id=worker_id)
+            self._kv.forget(worker_id)
+            self._outputs.forget(worker_id)
         ordered = self._order.order(
             self.holdings.waiting(), now_unix_ms=int(time.time() * 1000), now_s=now_s
         )
@@ -154,7 +175,9 @@ class Dispatcher:
         )
         if due_s > 0:
             return min(due_s, TICK_S)
-        for batch in form_batches(ordered.ready, candidates, self._limits.batch):
+        for batch in form_batches(
+            ordered.ready, candidates, self._limits.batch, self._policy, now_s
+        ):
             for entry, num_missing in zip(batch.requests, batch.missing_tokens, strict=True):
                 self._order.placed(entry, num_missing, now_s)
             holds = [self.holdings.claim(entry.key) for entry in batch.requests]

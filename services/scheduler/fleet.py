@@ -60,11 +60,16 @@ class Fleet:
         self._salt = salt
         self._workers: dict[str, _Worker] = {}
         self._step_times: dict[str, StepTimeModel] = {}
+        self._default_step_time = DEFAULT_STEP_TIME
         self._num_placed = 0
 
     def set_step_time(self, worker_id: str, model: StepTimeModel) -> None:
-        """How long the worker's steps take; until it is told, a default is assumed."""
-        self._step_times[worker_id] = model
+        """How long the worker's steps take. One that has not told is taken for the last that did.
+
+        Not for some default of ours: that may be a hundred times faster than all that measured,
+        and would then be given everything.
+        """
+        self._step_times[worker_id] = self._default_step_time = model
 
     def hear(self, heartbeat: WorkerHeartbeat, now_s: float) -> bool:
         """Takes a worker's word.
@@ -72,6 +77,8 @@ class Fleet:
         Returns:
             True if the worker was unknown, lost or suspect until now.
         """
+        if heartbeat.step_time is not None:
+            self.set_step_time(heartbeat.worker_id, heartbeat.step_time)
         worker = self._workers.get(heartbeat.worker_id)
         if worker is None:
             self._workers[heartbeat.worker_id] = _Worker(
@@ -112,7 +119,7 @@ class Fleet:
                 num_free_blocks=worker.load.num_free_blocks,
                 num_blocks=worker.load.num_blocks,
                 block_size=worker.load.block_size,
-                step_time=self._step_times.get(worker_id, DEFAULT_STEP_TIME),
+                step_time=self._step_times.get(worker_id, self._default_step_time),
             )
             for worker_id, worker in self._workers.items()
             if self._is_routable(worker, now_s)
@@ -168,6 +175,7 @@ class Fleet:
                 lost.append(worker_id)
             if silence_s > self._timeout_s * FORGET_AFTER_TIMEOUTS and not worker.in_flight:
                 del self._workers[worker_id]
+                self._step_times.pop(worker_id, None)
         return lost
 
     def _is_routable(self, worker: _Worker, now_s: float) -> bool:

@@ -14,7 +14,9 @@ from opentelemetry import context as otel_context
 from opentelemetry.context import Context
 from opentelemetry.trace import INVALID_SPAN, Span
 
+from services.core.blocks import BlockHash
 from services.core.errors import InvalidRequest
+from services.core.request import QueuedRequest
 from services.runtime import names
 from services.runtime.bus import mark_failed, processing
 from services.runtime.logs import bind_request, get_logger
@@ -72,9 +74,24 @@ class Hold:
 
 
 class Holdings:
-    """Holds messages, each under a consumer span of its own that ends when it is settled."""
+    """Holds messages, each under a consumer span of its own that ends when it is settled.
 
-    def __init__(self, *, max_deliveries: int, spawn: Spawn, on_change: Callable[[], None]) -> None:
+    Args:
+        max_deliveries: one that was pulled more often is given up.
+        spawn: runs the holds beside each other.
+        on_change: called when there may be something to place.
+        hashes_of: names of a prompt's blocks.
+    """
+
+    def __init__(
+        self,
+        *,
+        max_deliveries: int,
+        spawn: Spawn,
+        on_change: Callable[[], None],
+        hashes_of: Callable[[QueuedRequest], tuple[BlockHash, ...]],
+    ) -> None:
+        self._hashes_of = hashes_of
         self._max_deliveries = max_deliveries
         self._spawn = spawn
         self._on_change = on_change
@@ -107,7 +124,13 @@ class Holdings:
             # The hold before has given it back and is not quite gone yet.
             self._spawn(_say(message, Settlement(Word.NAK, "given_back", BOUNCE_S)))
             return
-        entry = HeldRequest(request, message.lane, message.position, time.monotonic())
+        entry = HeldRequest(
+            request,
+            message.lane,
+            message.position,
+            time.monotonic(),
+            block_hashes=self._hashes_of(request),
+        )
         hold = Hold(entry, message, asyncio.get_running_loop().create_future())
         self._holds[key] = hold
         self._empty.clear()

@@ -81,6 +81,11 @@ class KvIndex:
             self._clear(holder)
             del self._worker_of_bit[holder.bit]
 
+    def position(self, worker_id: str) -> tuple[int, int]:
+        """Epoch and number of the last event that is counted in; (0, 0) if none is."""
+        holder = self._holders.get(worker_id)
+        return (0, 0) if holder is None else (holder.epoch, holder.event_idx)
+
     def gaps(self) -> list[str]:
         """Workers of which an event is missing: their lists are wanted."""
         return [worker_id for worker_id, holder in self._holders.items() if holder.early]

@@ -16,12 +16,17 @@ from services.runtime.bus import Bus
 from services.runtime.logs import get_logger
 from services.scheduler.dispatcher import Dispatcher, DispatchLimits
 from services.scheduler.fleet import Fleet
+from services.scheduler.kv_index import KvIndex
+from services.scheduler.kv_tracker import KvTracker
+from services.scheduler.policies.registry import make_policy
 from services.scheduler.queue_limits import ConsumerLimits
 from services.scheduler.queue_reader import QueueReader
 from services.scheduler.settings import SchedulerSettings
 from services.scheduler.worker_client import WorkerClient
-from services.wire.queue import BadPayload, decode_cancel, decode_heartbeat
-from services.wire.subjects import CANCELS, heartbeats_of
+from services.wire.heartbeat import decode_heartbeat
+from services.wire.kv_events import decode_kv_event
+from services.wire.queue import BadPayload, decode_cancel
+from services.wire.subjects import CANCELS, heartbeats_of, kv_events_of
 
 log = get_logger(__name__)
 
@@ -43,6 +48,8 @@ class Scheduler:
         self._tasks: set[asyncio.Task[None]] = set()
         self._stack = AsyncExitStack()
         self._client = WorkerClient()
+        index = KvIndex(settings.kv_index_blocks)
+        self._kv = KvTracker(index, self._client, self._spawn)
         self._dispatcher = Dispatcher(
             Fleet(settings.heartbeat_timeout_s, salt=settings.instance_id),
             self._client,
@@ -58,6 +65,8 @@ class Scheduler:
             ),
             spawn=self._spawn,
             on_room=self._on_room,
+            policy=make_policy(settings.placement_policy, index),
+            kv=self._kv,
         )
         self._reader = QueueReader(
             bus,
@@ -91,6 +100,7 @@ class Scheduler:
         self._stack.push_async_callback(self._client.close)
         for subject, callback in (
             (heartbeats_of(self._settings.model_name), self._hear),
+            (kv_events_of(self._settings.model_name), self._hear_kv),
             (CANCELS, self._cancel),
         ):
             async with asyncio.timeout(SUBSCRIBE_TIMEOUT_S):
@@ -128,6 +138,14 @@ class Scheduler:
             log.warning("worker.heartbeat_unreadable", subject=message.subject, error=exc.message)
             return
         self._dispatcher.hear(heartbeat)
+
+    async def _hear_kv(self, message: Msg) -> None:
+        try:
+            event = decode_kv_event(message.data)
+        except BadPayload as exc:
+            log.warning("worker.kv_event_unreadable", subject=message.subject, error=exc.message)
+            return
+        self._kv.on_event(event)
 
     async def _cancel(self, message: Msg) -> None:
         try:

@@ -7,6 +7,7 @@ from pydantic import Field
 from services.runtime.settings import QueueSettings
 from services.scheduler.batching import BatchLimits
 from services.scheduler.fairness import FairnessRules
+from services.scheduler.policies.registry import PolicyName
 
 
 class SchedulerSettings(QueueSettings):
@@ -21,6 +22,14 @@ class SchedulerSettings(QueueSettings):
 
     max_prefill_tokens: int = Field(default=2_048, ge=1)
     """Most prompt tokens in one submission, a few engine steps; one longer prompt goes alone."""
+
+    placement_policy: PolicyName = "tokenmill"
+    """How workers are chosen. `tokenmill` weighs, in each worker's own measured time, the prompt
+    tokens that it does not hold against what it has to do; the others are here to compare with."""
+
+    kv_index_blocks: int = Field(default=2_000_000, ge=1)
+    """Most K/V blocks of all workers together of which the place is remembered; bounds memory, some
+    150 bytes a block."""
 
     max_wait_ms: float = Field(default=0.0, ge=0)
     """How long a request may be held back so that a batch fills, ms. 0: never; the engine adds

@@ -1,16 +1,19 @@
-"""gRPC out: batches to workers."""
+"""gRPC out: batches to workers, and their lists of blocks."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import grpc
 from tokenmill.v1.worker_pb2_grpc import WorkerServiceStub
 
+from services.core.kv_events import KvSnapshot
 from services.core.load import WorkerLoad
 from services.core.request import Submission, SubmissionResult
 from services.runtime.rpc_client import open_channel, peer_errors
+from services.wire.kv_events import list_blocks_request, snapshot_from_pb
 from services.wire.worker import submit_request_to_pb, submit_response_from_pb
 
 
@@ -34,13 +37,30 @@ class WorkerClient:
             TokenmillError: the worker did not answer; what it did with the batch is unknown.
         """
         stub = self._channel(address)[1]
+        with self._calling(address), peer_errors("worker"):
+            response = await stub.Submit(submit_request_to_pb(submissions), timeout=timeout_s)
+        return submit_response_from_pb(response)
+
+    async def list_blocks(self, worker_id: str, address: str, *, timeout_s: float) -> KvSnapshot:
+        """All blocks that a prefix can hit at a worker.
+
+        Raises:
+            TokenmillError: the worker did not answer, or not with a list.
+        """
+        stub = self._channel(address)[1]
+        with self._calling(address), peer_errors("worker"):
+            call = stub.ListBlocks(list_blocks_request(), timeout=timeout_s)
+            parts = [part async for part in call]
+        return snapshot_from_pb(worker_id, parts)
+
+    @contextmanager
+    def _calling(self, address: str) -> Iterator[None]:
+        """Keeps the channel open meanwhile."""
         self._num_calls[address] = self._num_calls.get(address, 0) + 1
         try:
-            with peer_errors("worker"):
-                response = await stub.Submit(submit_request_to_pb(submissions), timeout=timeout_s)
+            yield
         finally:
             self._num_calls[address] -= 1
-        return submit_response_from_pb(response)
 
     async def retain(self, addresses: Collection[str]) -> None:
         """Closes the channels to all other addresses, except those with a call under way."""

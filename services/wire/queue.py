@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from google.protobuf.message import DecodeError
+from google.protobuf.message import DecodeError, Message
 from tokenmill.v1 import queue_pb2 as pb
 
 from services.core.errors import InvalidRequest
-from services.core.load import WorkerHeartbeat, WorkerLoad, WorkerState
 from services.core.request import QueuedRequest
 from services.wire.common import (
     request_class_from_pb,
@@ -14,13 +13,6 @@ from services.wire.common import (
     sampling_from_pb,
     sampling_to_pb,
 )
-
-_STATE_TO_PB = {
-    WorkerState.READY: pb.WORKER_STATE_READY,
-    WorkerState.DRAINING: pb.WORKER_STATE_DRAINING,
-    WorkerState.STALLED: pb.WORKER_STATE_STALLED,
-}
-_STATE_FROM_PB = {value: key for key, value in _STATE_TO_PB.items()}
 
 
 class BadPayload(InvalidRequest):
@@ -75,7 +67,7 @@ def decode_queued_request(payload: bytes) -> QueuedRequest:
         BadPayload: not a QueuedRequest.
     """
     message = pb.QueuedRequest()
-    _parse(message, payload)
+    parse_payload(message, payload)
     if not message.request_id or message.attempt < 1:
         raise BadPayload("request_id or attempt is missing in a QueuedRequest")
     return queued_request_from_pb(message)
@@ -93,71 +85,16 @@ def decode_cancel(payload: bytes) -> str:
         BadPayload: not a RequestCancelled.
     """
     message = pb.RequestCancelled()
-    _parse(message, payload)
+    parse_payload(message, payload)
     return message.request_id
 
 
-def load_to_pb(load: WorkerLoad) -> pb.WorkerLoad:
-    """Load as sent."""
-    return pb.WorkerLoad(
-        max_requests=load.max_requests,
-        num_running=load.num_running,
-        num_waiting=load.num_waiting,
-        num_free_blocks=load.num_free_blocks,
-        num_blocks=load.num_blocks,
-        block_size=load.block_size,
-        num_pending_prefill_tokens=load.num_pending_prefill_tokens,
-    )
-
-
-def load_from_pb(message: pb.WorkerLoad) -> WorkerLoad:
-    """Load as received."""
-    return WorkerLoad(
-        max_requests=message.max_requests,
-        num_running=message.num_running,
-        num_waiting=message.num_waiting,
-        num_free_blocks=message.num_free_blocks,
-        num_blocks=message.num_blocks,
-        block_size=message.block_size,
-        num_pending_prefill_tokens=message.num_pending_prefill_tokens,
-    )
-
-
-def encode_heartbeat(heartbeat: WorkerHeartbeat) -> bytes:
-    """Heartbeat as a NATS payload."""
-    return pb.WorkerHeartbeat(
-        worker_id=heartbeat.worker_id,
-        address=heartbeat.address,
-        model=heartbeat.model,
-        state=_STATE_TO_PB[heartbeat.state],
-        heartbeat_idx=heartbeat.heartbeat_idx,
-        load=load_to_pb(heartbeat.load),
-    ).SerializeToString()
-
-
-def decode_heartbeat(payload: bytes) -> WorkerHeartbeat:
-    """Heartbeat from a NATS payload. A state of a newer version counts as STALLED: not routable.
+def parse_payload(message: Message, payload: bytes) -> None:
+    """Fills a message from a NATS payload.
 
     Raises:
-        BadPayload: not a WorkerHeartbeat.
+        BadPayload: these bytes are no such message.
     """
-    message = pb.WorkerHeartbeat()
-    _parse(message, payload)
-    if not message.worker_id or not message.address:
-        raise BadPayload("worker_id or address is missing in a WorkerHeartbeat")
-    return WorkerHeartbeat(
-        worker_id=message.worker_id,
-        address=message.address,
-        model=message.model,
-        state=_STATE_FROM_PB.get(message.state, WorkerState.STALLED),
-        heartbeat_idx=message.heartbeat_idx,
-        load=load_from_pb(message.load),
-    )
-
-
-def _parse(
-    message: pb.QueuedRequest | pb.RequestCancelled | pb.WorkerHeartbeat, payload: bytes
-) -> None:
     try:
         message.ParseFromString(payload)
     except DecodeError as exc:

@@ -69,6 +69,16 @@ def heartbeats_of(model: str) -> str:
     return f"tokenmill.heartbeats.{token(model)}.*"
 
 
+def kv_events_subject(model: str, worker_id: str) -> str:
+    """Where a worker tells of its K/V blocks."""
+    return f"tokenmill.kv_events.{token(model)}.{token(worker_id)}"
+
+
+def kv_events_of(model: str) -> str:
+    """The K/V events of all workers of a model, as a subscription."""
+    return f"tokenmill.kv_events.{token(model)}.*"
+
+
 def band_of(request_class: RequestClass, attempt: int) -> str:
     """A later attempt goes ahead of new work: its client has been waiting longest."""
     return RESUME_BAND if attempt > 1 else request_class.value

@@ -9,12 +9,8 @@ from tokenmill.v1 import worker_pb2 as pb
 from services.core.load import WorkerLoad
 from services.core.request import Submission, SubmissionOutcome, SubmissionResult
 from services.wire.common import trace_from_pb, trace_to_pb
-from services.wire.queue import (
-    load_from_pb,
-    load_to_pb,
-    queued_request_from_pb,
-    queued_request_to_pb,
-)
+from services.wire.heartbeat import load_from_pb, load_to_pb
+from services.wire.queue import queued_request_from_pb, queued_request_to_pb
 
 _OUTCOME_TO_PB = {
     SubmissionOutcome.ACCEPTED: pb.SUBMISSION_OUTCOME_ACCEPTED,

@@ -26,6 +26,7 @@ from worker.job import AdmissionRules, Job
 from worker.load_signal import LoadSignal
 from worker.servicer import WorkerServicer
 from worker.step_router import StepRouter
+from worker.tenant_outputs import TenantOutputs
 
 MODEL = "fake-model"
 
@@ -81,7 +82,9 @@ async def rig(
         worker_id="worker-1",
         attach_timeout_s=options.attach_timeout_s,
     )
-    router = StepRouter(table, offers or NoOffers(), runner.finished, trace_steps=True)
+    router = StepRouter(
+        table, offers or NoOffers(), runner.finished, TenantOutputs(), trace_steps=True
+    )
     engine.start(EngineBridge(asyncio.get_running_loop(), router.on_news))
     server = RpcServer()
     server.add(

@@ -11,7 +11,7 @@ import pytest
 
 from services.core.load import WorkerHeartbeat, WorkerLoad, WorkerState
 from services.runtime.bus import connect_bus
-from services.wire.queue import decode_heartbeat
+from services.wire.heartbeat import decode_heartbeat
 from services.wire.subjects import HEARTBEATS_WILDCARD
 from tests.support.nats import NatsServer
 from tests.worker.conditions import until

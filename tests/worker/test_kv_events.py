@@ -1,5 +1,16 @@
+import asyncio
+
+from nats.aio.msg import Msg
+
+from services.runtime.bus import connect_bus
+from services.scheduler.kv_index import KvIndex
+from services.wire.kv_events import decode_kv_event
+from services.wire.subjects import kv_events_of
+from tests.support.nats import NatsServer
+from tests.worker.conditions import until
 from worker.engine.block_pool import BlockPool, NoRoom, PrefixHit
-from worker.kv_events import KvEventLog
+from worker.kv_events import MAX_CHANGES, KvEventLog
+from worker.kv_publisher import KvPublisher
 
 A, B = b"a" * 16, b"b" * 16
 
@@ -47,3 +58,35 @@ def test_the_list_holds_all_and_names_the_last_event():
     log.on_remembered(B)
     snapshot = log.snapshot()
     assert (snapshot.event_idx, set(snapshot.held)) == (1, {A, B})
+
+
+def test_a_large_change_is_told_in_several_events():
+    log = KvEventLog("w", epoch=1)
+    hashes = [idx.to_bytes(16, "big") for idx in range(MAX_CHANGES + 1)]
+    for block_hash in hashes:
+        log.on_remembered(block_hash)
+    events = [log.take(), log.take(), log.take()]
+    assert [event and len(event.stored) for event in events] == [MAX_CHANGES, 1, None]
+
+
+async def test_a_publisher_tells_schedulers_what_changed(nats_server: NatsServer):
+    async with connect_bus(nats_server.url, name="test") as bus:
+        log, index = KvEventLog("w", epoch=1), KvIndex()
+
+        async def hear(message: Msg) -> None:
+            index.apply(decode_kv_event(message.data))
+
+        await bus.client.subscribe(kv_events_of("m"), cb=hear)
+        publisher = KvPublisher(log, bus, model="m", worker_id="w")
+        running = asyncio.create_task(publisher.run())
+        try:
+            log.on_remembered(A)
+            publisher.poke()
+            await until(lambda: index.held_by("w") == {A})
+            log.on_forgotten(A)
+            log.on_remembered(B)
+            publisher.poke()
+            await until(lambda: index.held_by("w") == {B})
+        finally:
+            running.cancel()
+            await asyncio.gather(running, return_exceptions=True)

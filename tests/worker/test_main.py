@@ -19,7 +19,7 @@ from tokenmill.v1.worker_pb2_grpc import WorkerServiceStub
 from services.core.load import WorkerHeartbeat, WorkerState
 from services.core.request import FinishReason, Submission, SubmissionOutcome
 from services.core.sampling import SamplingParams
-from services.wire.queue import decode_heartbeat
+from services.wire.heartbeat import decode_heartbeat
 from services.wire.subjects import HEARTBEATS_WILDCARD
 from services.wire.worker import submit_request_to_pb, submit_response_from_pb
 from tests.support.nats import NatsServer

@@ -137,6 +137,15 @@ class BlockPool:
             else:
                 self._free.append_tail(block_id)
 
+    def forget_all(self) -> None:
+        """No block can be found any more; for a pool whose blocks cannot be trusted."""
+        hashes = list(self._block_of)
+        self._block_of.clear()
+        self._hash_of = [None] * self.num_blocks
+        if self._listener is not None:
+            for block_hash in hashes:
+                self._listener.on_forgotten(block_hash)
+
     def check_integrity(self, block_tables: Iterable[Sequence[int]]) -> None:
         """Asserts that the books agree with the tables of all live sequences.
 

@@ -12,7 +12,7 @@ from services.core.blocks import BlockHash, BlockLayout, BlockPayload, chain_roo
 from services.core.load import WorkerLoad
 from services.core.request import FinishReason
 from worker.engine.block_export import full_blocks, import_into_pool
-from worker.engine.block_pool import BlockPool
+from worker.engine.block_pool import BlockPool, PoolListener
 from worker.engine.inbox import Cancel, Command, ImportBlocks, Inbox
 from worker.engine.outputs import output_of, take_tokens
 from worker.engine.port import EngineListener, SequenceOutput, SequenceSpec, StepReport
@@ -42,6 +42,7 @@ class LoopEngine:
         self._layout = runner.layout
         # A sequence alone on the engine must always fit, or it would preempt itself for ever.
         self._max_model_len = min(runner.max_model_len, runner.num_blocks * self._layout.block_size)
+        self._block_listener: PoolListener | None = None
         self._pool = BlockPool(runner.num_blocks)
         self._scheduler = self._new_scheduler()
         self._inbox = Inbox()
@@ -66,6 +67,13 @@ class LoopEngine:
     def max_model_len(self) -> int:
         """Longest prompt plus answer that this engine takes."""
         return self._max_model_len
+
+    def watch_blocks(self, listener: PoolListener) -> None:
+        """Tells a listener which blocks a prefix can hit. Once, before start."""
+        assert self._thread is None, "the engine runs already"
+        self._block_listener = listener
+        self._pool = BlockPool(self._runner.num_blocks, listener)
+        self._scheduler = self._new_scheduler()
 
     def start(self, listener: EngineListener) -> None:
         """Starts the thread. Once."""
@@ -251,6 +259,10 @@ class LoopEngine:
             prefill_tokens_by_seq={s.seq.seq_id: s.num_tokens for s in plan.slices if s.is_prefill},
             decode_seq_ids=[s.seq.seq_id for s in plan.slices if not s.is_prefill],
             preempted_seq_ids=[seq.seq_id for seq in plan.preempted],
+            num_prefill_pairs=sum(
+                s.num_tokens * (s.start + s.num_tokens / 2) for s in plan.slices if s.is_prefill
+            ),
+            num_decode_pairs=sum(s.start for s in plan.slices if not s.is_prefill),
         )
         self._step_idx += 1
         assert self._listener is not None
@@ -272,7 +284,8 @@ class LoopEngine:
                 output_of(seq, NO_TOKENS, FinishReason.ERROR, "the engine lost its books")
             )
         self._live.clear()
-        self._pool = BlockPool(self._runner.num_blocks)
+        self._pool.forget_all()
+        self._pool = BlockPool(self._runner.num_blocks, self._block_listener)
         self._scheduler = self._new_scheduler()
 
     def _new_scheduler(self) -> StepScheduler:

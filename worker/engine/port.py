@@ -15,6 +15,7 @@ from services.core.load import WorkerLoad
 from services.core.logprobs import TokenLogprobs
 from services.core.request import FinishReason
 from services.core.sampling import SamplingParams
+from worker.engine.block_pool import PoolListener
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +69,8 @@ class StepReport:
         prefill_tokens_by_seq: prompt tokens computed in this step, by sequence.
         decode_seq_ids: sequences that decoded one token in this step.
         preempted_seq_ids: sequences that gave up their blocks and will recompute.
+        num_prefill_pairs: for each of the prompt tokens, the tokens that it attends to, summed.
+        num_decode_pairs: the same for the decoded ones.
     """
 
     step_idx: int
@@ -77,6 +80,8 @@ class StepReport:
     prefill_tokens_by_seq: dict[str, int] = field(default_factory=dict[str, int])
     decode_seq_ids: Sequence[str] = ()
     preempted_seq_ids: Sequence[str] = ()
+    num_prefill_pairs: float = 0.0
+    num_decode_pairs: int = 0
 
 
 class EngineListener(Protocol):
@@ -102,6 +107,10 @@ class Engine(Protocol):
     @property
     def model_revision(self) -> str:
         """Digest of the weights; part of the root of every block hash."""
+        ...
+
+    def watch_blocks(self, listener: PoolListener) -> None:
+        """Tells a listener which blocks a prefix can hit. Once, before start."""
         ...
 
     def start(self, listener: EngineListener) -> None:

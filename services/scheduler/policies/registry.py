@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Literal, get_args
+
 from services.scheduler.kv_index import KvIndex
 from services.scheduler.placement import LeastLoaded, PlacementPolicy
 from services.scheduler.policies.plain import Random, RoundRobin
 from services.scheduler.policies.published import DynamoCost, LlmdScorer, PrefixAffinity
 from services.scheduler.policies.tokenmill import TokenmillPolicy
 
-POLICIES = (
+PolicyName = Literal[
     "random",
     "round-robin",
     "least-loaded",
@@ -16,7 +18,9 @@ POLICIES = (
     "dynamo-cost",
     "llmd-scorer",
     "tokenmill",
-)
+]
+
+POLICIES: tuple[PolicyName, ...] = get_args(PolicyName)
 
 
 def make_policy(name: str, index: KvIndex, seed: int = 0) -> PlacementPolicy:

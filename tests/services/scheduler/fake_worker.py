@@ -5,18 +5,25 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
+from collections.abc import Sequence
 
 from tokenmill.v1.worker_pb2_grpc import WorkerServiceServicer, add_WorkerServiceServicer_to_server
 
+from services.core.blocks import block_hashes, chain_root
 from services.core.errors import InvalidRequest
-from services.core.load import WorkerHeartbeat, WorkerLoad, WorkerState
+from services.core.kv_events import KvState
+from services.core.load import TenantOutput, WorkerHeartbeat, WorkerLoad, WorkerState
 from services.core.request import Submission, SubmissionOutcome, SubmissionResult
 from services.runtime.bus import Bus
 from services.runtime.rpc_server import RpcServer
-from services.wire.queue import encode_heartbeat
-from services.wire.subjects import heartbeat_subject
+from services.wire.heartbeat import encode_heartbeat
+from services.wire.kv_events import encode_kv_event, snapshot_to_pb
+from services.wire.subjects import heartbeat_subject, kv_events_subject
 from services.wire.worker import submit_request_from_pb, submit_response_to_pb
-from tests.services.scheduler.requests import MODEL
+from tests.services.scheduler.requests import MODEL, TENANT
+from worker.kv_events import KvEventLog
+
+REVISION, LAYOUT, BLOCK_SIZE = "digest", "layout", 16
 
 
 class FakeWorker(WorkerServiceServicer):
@@ -27,6 +34,8 @@ class FakeWorker(WorkerServiceServicer):
         gate: a submission is answered only while this is set.
         poison: requests that make a submission fail as a whole.
         num_beats: heartbeats sent.
+        kv_log: what it holds; told by announce_blocks, and listed on demand.
+        num_lists: how often its list was asked for.
     """
 
     def __init__(self, worker_id: str, bus: Bus, *, max_requests: int = 8) -> None:
@@ -43,6 +52,9 @@ class FakeWorker(WorkerServiceServicer):
         self.poison: set[str] = set()
         self.accepted_ids: list[str] = []
         self.num_beats = 0
+        self.kv_log = KvEventLog(worker_id, epoch=1)
+        self.num_lists = 0
+        self.outputs: tuple[TenantOutput, ...] = ()
         self._bus = bus
         self._server = RpcServer()
         self._address = ""
@@ -72,11 +84,37 @@ class FakeWorker(WorkerServiceServicer):
     async def announce(self) -> None:
         self.num_beats += 1
         heartbeat = WorkerHeartbeat(
-            self.worker_id, self._address, MODEL, self.state, self.num_beats, self._load()
+            self.worker_id,
+            self._address,
+            MODEL,
+            self.state,
+            self.num_beats,
+            self._load(),
+            kv=KvState(REVISION, LAYOUT, self.kv_log.epoch, self.kv_log.event_idx),
+            outputs=self.outputs,
         )
         await self._bus.publish(
             heartbeat_subject(MODEL, self.worker_id), encode_heartbeat(heartbeat)
         )
+
+    def hold(self, token_ids: Sequence[int], tenant: str = TENANT) -> None:
+        """Holds the full blocks of a prompt from now on."""
+        root = chain_root(model_revision=REVISION, layout=LAYOUT, adapter="", tenant=tenant)
+        for block_hash in block_hashes(root, token_ids, BLOCK_SIZE):
+            self.kv_log.on_remembered(block_hash)
+
+    async def announce_blocks(self, *, is_lost: bool = False) -> None:
+        """Tells of what changed; an event that is lost on the way counts as told."""
+        event = self.kv_log.take()
+        if event is not None and not is_lost:
+            await self._bus.publish(
+                kv_events_subject(MODEL, self.worker_id), encode_kv_event(event)
+            )
+
+    async def ListBlocks(self, request, context):
+        self.num_lists += 1
+        for part in snapshot_to_pb(self.kv_log.snapshot()):
+            yield part
 
     @property
     def request_ids(self) -> list[str]:
@@ -107,7 +145,7 @@ class FakeWorker(WorkerServiceServicer):
         return submit_response_to_pb(results, self._load())
 
     def _load(self) -> WorkerLoad:
-        return WorkerLoad(self.max_requests, self.num_running, 0, 100, 100, 16, 0)
+        return WorkerLoad(self.max_requests, self.num_running, 0, 100, 100, BLOCK_SIZE, 0)
 
     async def _beat_for_ever(self) -> None:
         while True:

@@ -1,4 +1,5 @@
 import contextlib
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -14,7 +15,8 @@ from services.core.delivery import (
     WorkerHello,
 )
 from services.core.errors import InvalidRequest
-from services.core.load import WorkerHeartbeat, WorkerLoad, WorkerState
+from services.core.kv_events import KvEvent, KvSnapshot, KvState
+from services.core.load import TenantOutput, WorkerHeartbeat, WorkerLoad, WorkerState
 from services.core.logprobs import TokenLogprobs
 from services.core.request import (
     FinishReason,
@@ -26,7 +28,8 @@ from services.core.request import (
     TraceContext,
 )
 from services.core.sampling import SamplingParams
-from services.wire import delivery, queue, worker
+from services.core.step_time import StepTimeModel
+from services.wire import delivery, heartbeat, kv_events, queue, worker
 
 REQUEST = QueuedRequest(
     request_id="req-1",
@@ -72,13 +75,39 @@ def test_queued_request():
 
 @pytest.mark.parametrize("state", list(WorkerState))
 def test_heartbeat(state: WorkerState):
-    heartbeat = WorkerHeartbeat("w", "a:1", "m", state, 7, LOAD)
-    assert queue.decode_heartbeat(queue.encode_heartbeat(heartbeat)) == heartbeat
+    plain = WorkerHeartbeat("w", "a:1", "m", state, 7, LOAD)
+    full = replace(
+        plain,
+        kv=KvState("digest", "layout", epoch=5, event_idx=6),
+        step_time=StepTimeModel(1.0, 2.0, 3.0, 4.0, 5.0, 6),
+        outputs=(TenantOutput("t", RequestClass.BATCH, 8),),
+    )
+    for beat in (plain, full):
+        assert heartbeat.decode_heartbeat(heartbeat.encode_heartbeat(beat)) == beat
+
+
+def test_kv_event():
+    event = KvEvent("w", 3, 4, stored=(b"a" * 16, b"b" * 16), removed=(b"c" * 16,))
+    assert kv_events.decode_kv_event(kv_events.encode_kv_event(event)) == event
+
+
+@pytest.mark.parametrize("num_blocks", [0, 1, kv_events.BLOCKS_PER_PART + 1])
+def test_a_list_of_blocks_comes_in_parts(num_blocks: int):
+    held = tuple(idx.to_bytes(16, "big") for idx in range(num_blocks))
+    snapshot = KvSnapshot("w", 3, 4, held)
+    parts = list(kv_events.snapshot_to_pb(snapshot))
+    assert len(parts) == 1 + num_blocks // kv_events.BLOCKS_PER_PART
+    assert kv_events.snapshot_from_pb("w", parts) == snapshot
 
 
 @given(st.binary(max_size=200))
 def test_strange_bytes_on_a_subject_are_refused_and_never_crash(payload: bytes):
-    for decode in (queue.decode_queued_request, queue.decode_heartbeat, queue.decode_cancel):
+    for decode in (
+        queue.decode_queued_request,
+        heartbeat.decode_heartbeat,
+        queue.decode_cancel,
+        kv_events.decode_kv_event,
+    ):
         with contextlib.suppress(InvalidRequest):
             decode(payload)
 

@@ -1,0 +1,51 @@
+"""How long this worker's steps take, learnt from those that it ran."""
+
+from __future__ import annotations
+
+from services.core.step_fit import StepTimeFit
+from services.core.step_time import StepTimeModel, StepWork
+from worker.engine.port import StepReport
+
+MIN_STEPS = 16
+"""Before so many steps nothing is said: the first ones warm caches up."""
+
+KEEP_SHARE = 0.999
+"""What a step weighs after the next one: a thousand steps back, a third."""
+
+REFIT_STEPS = 16
+"""A new model is worked out after so many more steps."""
+
+
+class StepMeter:
+    """Hears step reports; lives on the event loop."""
+
+    def __init__(self, max_batched_tokens: int) -> None:
+        self._max_batched_tokens = max_batched_tokens
+        self._fit = StepTimeFit(keep_share=KEEP_SHARE)
+        self._has_prefilled = False
+        self._model: StepTimeModel | None = None
+        self._num_fitted = 0
+
+    def on_step(self, report: StepReport) -> None:
+        """Learns of one step."""
+        num_prefill = sum(report.prefill_tokens_by_seq.values())
+        if not num_prefill and not report.decode_seq_ids:
+            return
+        work = StepWork(
+            num_prefill_tokens=num_prefill,
+            num_prefill_pairs=report.num_prefill_pairs,
+            num_decodes=len(report.decode_seq_ids),
+            num_decode_pairs=report.num_decode_pairs,
+        )
+        self._has_prefilled |= num_prefill > 0
+        self._fit.add(work, (report.ended_ns - report.started_ns) / 1e9)
+
+    def model(self) -> StepTimeModel | None:
+        """The times so far; None while too little was seen."""
+        num_steps = self._fit.num_steps
+        if num_steps < MIN_STEPS or not self._has_prefilled:
+            return None
+        if self._model is None or num_steps - self._num_fitted >= REFIT_STEPS:
+            self._model = self._fit.model(self._max_batched_tokens)
+            self._num_fitted = num_steps
+        return self._model
