@@ -3,10 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
+import numpy
 import pytest
 import torch
-from transformers import AutoModelForCausalLM, LlamaConfig, Qwen2Config, Qwen3Config
+from transformers import (
+    AutoModelForCausalLM,
+    Gemma3TextConfig,
+    LlamaConfig,
+    Qwen2Config,
+    Qwen3Config,
+)
 
 from tests.support.kernels import require_kernels
 from worker.engine.model_paths import load_step_model
@@ -15,7 +23,7 @@ from worker.engine.step_layout import Segment, StepLayout
 from worker.engine.step_model import StepModel
 from worker.kernels.build import load_kernels
 
-BLOCK_SIZE = 16
+BLOCK_SIZE = 32
 PROMPT = torch.arange(3, 103)
 SHAPE = {
     "vocab_size": 128,
@@ -35,15 +43,24 @@ def _need_kernels() -> None:
     require_kernels()
 
 
-@pytest.fixture(scope="module", params=["llama", "qwen2", "qwen3"])
+@pytest.fixture(scope="module", params=["llama", "qwen2", "qwen3", "gemma3"])
 def tiny_dir(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     match request.param:
         case "llama":
             config = LlamaConfig(**SHAPE, **HEADS, tie_word_embeddings=True)
         case "qwen2":
             config = Qwen2Config(**SHAPE | {"num_attention_heads": 2, "num_key_value_heads": 1})
-        case _:
+        case "qwen3":
             config = Qwen3Config(**SHAPE, **HEADS)
+        case _:
+            layer_types = ["sliding_attention", "full_attention"]
+            config = Gemma3TextConfig(
+                **SHAPE,
+                **HEADS,
+                sliding_window=24,
+                layer_types=layer_types,
+                query_pre_attn_scalar=20,
+            )
     torch.manual_seed(7)
     path = tmp_path_factory.mktemp(request.param)
     AutoModelForCausalLM.from_config(config).save_pretrained(path)
@@ -111,16 +128,59 @@ def test_no_company_chunk_or_thread_changes_a_bit(tiny_dir: Path, dtype: str):
 @pytest.mark.parametrize("is_precise", [False, True])
 def test_int8_products_are_close_and_rows_do_not_feel_each_other(num_rows: int, is_precise: bool):
     torch.manual_seed(num_rows)
-    stack = load_kernels().Stack(128, 128, 1, 1, 32, 1e-6, 1.0, 2)
-    codes = torch.randint(-127, 128, (24, 128), dtype=torch.int8)
-    scales = torch.rand(24) + 0.5
-    matrix = stack.add_matrix(codes, scales, None, is_precise)
+    stack = small_stack()
+    codes = torch.randint(-127, 128, (41, 128), dtype=torch.int8)
+    scales = torch.rand(41) + 0.5
+    matrix = stack.add_matrix(codes.numpy(), scales.numpy(), None, is_precise, False)
     rows, norm = torch.randn(num_rows, 128), torch.ones(128)
-    got = stack.project(matrix, rows, norm)
+    got = torch.from_numpy(stack.project(matrix, rows.numpy(), norm.numpy()))
     normed = torch.nn.functional.rms_norm(rows, (128,), norm, 1e-6)
     wanted = normed @ (codes.float() * scales[:, None]).T
     tolerance = 1e-4 if is_precise else 2e-2
     assert (got - wanted).abs().max() <= tolerance * wanted.abs().max()
-    assert torch.equal(stack.project(matrix, rows[:1], norm), got[:1])
-    looked_up = stack.look_up(matrix, torch.tensor([5]))
+    alone = torch.from_numpy(stack.project(matrix, rows[:1].numpy(), norm.numpy()))
+    assert torch.equal(alone, got[:1])
+    looked_up = torch.from_numpy(stack.look_up(matrix, numpy.array([5])))
     assert torch.equal(looked_up[0], codes[5].float() * scales[5])
+
+
+def small_stack() -> Any:
+    return load_kernels().Stack(
+        hidden=128,
+        ffn=128,
+        num_heads=1,
+        num_kv_heads=1,
+        head_dim=32,
+        eps=1e-6,
+        attention_scale=1.0,
+        score_softcap=0.0,
+        is_gelu=False,
+        num_threads=2,
+    )
+
+
+def test_the_door_refuses_what_the_kernels_could_not_survive(tiny_dir: Path):
+    stack = small_stack()
+    weight = numpy.zeros((32, 128), numpy.float32)
+    with pytest.raises(ValueError, match="weight is not a contiguous array"):
+        stack.add_matrix(weight[:, ::2], None, None, False, False)
+    with pytest.raises(ValueError, match="neither float32"):
+        stack.add_matrix(weight.astype(numpy.float64), None, None, False, False)
+    with pytest.raises(ValueError, match="int8 weights have scales"):
+        stack.add_matrix(weight.astype(numpy.int8), None, None, False, False)
+    matrix = stack.add_matrix(weight, None, None, False, False)
+    with pytest.raises(ValueError, match="row_ids holds 32; allowed: 0 to 31"):
+        stack.look_up(matrix, numpy.array([32]))
+    with pytest.raises(IndexError):
+        stack.look_up(matrix + 1, numpy.array([0]))
+    with pytest.raises(ValueError, match=r"rows is not a contiguous array of shape \(1, 128\)"):
+        stack.project(matrix, numpy.zeros((1, 64), numpy.float32), weight[0])
+    model = load(tiny_dir, "native")
+    step = step_of(model, [(0, 0, 40)])
+    step.slots[7] = 32 * BLOCK_SIZE
+    with pytest.raises(ValueError, match="slots holds 1024; allowed: 0 to 1023"):
+        model.compute_logits(step, [0])
+    step = step_of(model, [(0, 0, 40)])
+    step.block_ids = step.block_ids[:1]
+    with pytest.raises(ValueError, match="a block table ends before its row"):
+        model.compute_logits(step, [0])

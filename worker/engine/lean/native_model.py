@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+import numpy
 import structlog
 import torch
 
@@ -12,19 +13,19 @@ from worker.engine.kv_pool import KvPool
 from worker.engine.lean.config import NotLean
 from worker.engine.lean.kv import max_model_len_of, pool_for
 from worker.engine.lean.load import LoadedWeights
+from worker.engine.lean.rope import Rope
 from worker.engine.lean.rope_table import RopeTables
 from worker.engine.lean.weights import LayerWeights, LeanWeights, num_weights
 from worker.engine.settings import EngineSettings
 from worker.engine.step_layout import StepLayout
-from worker.kernels.build import KernelsUnavailable, load_kernels
+from worker.kernels.build import KernelsUnavailable, kernels_digest, load_kernels
 from worker.quant.matrices import FloatMatrix, Int4Matrix, Int8Matrix, Matrix, size_bytes
 
 log = structlog.get_logger(__name__)
 
-_KEY_TILE = 16
-_HEAD_TILE = 32
-_ROW_TILE = 4
-_TILE_BYTES = 64
+_PANEL = 32
+_LANES = 16
+"""Of the kernels: what they compute together, columns and values."""
 
 
 class NativeModel:
@@ -47,19 +48,19 @@ class NativeModel:
         self._config = config
         self._precision = loaded.precision
         self._max_model_len = max_model_len_of(loaded, settings)
-        ropes = RopeTables(config.ropes, self._max_model_len)
-        turns = ropes.at(torch.arange(self._max_model_len))[config.ropes[0]]
-        self._cos, self._sin = (part[:, 0].contiguous() for part in turns)
         self._stack: Any = kernels.Stack(
-            config.hidden_size,
-            config.ffn_size,
-            config.num_heads,
-            config.num_kv_heads,
-            config.head_dim,
-            config.norm_eps,
-            config.attention_scale,
-            torch.get_num_threads(),
+            hidden=config.hidden_size,
+            ffn=config.ffn_size,
+            num_heads=config.num_heads,
+            num_kv_heads=config.num_kv_heads,
+            head_dim=config.head_dim,
+            eps=config.norm_eps,
+            attention_scale=config.attention_scale,
+            score_softcap=config.score_softcap or 0.0,
+            is_gelu=config.activation == "gelu_tanh",
+            num_threads=torch.get_num_threads(),
         )
+        self._ropes = self._add_ropes()
         weights = loaded.weights
         self._num_weights = num_weights(config, weights)
         self._weight_bytes = sum(size_bytes(matrix) for matrix in _matrices(weights))
@@ -68,13 +69,14 @@ class NativeModel:
         # One by one, so that no more than one layer is in memory twice.
         while unpacked:
             layer_idx = config.num_layers - len(unpacked)
-            self._add_layer(unpacked.pop(0), config.windows[layer_idx] or 0)
-        self._table: int = self._add_matrix(weights.embedding, None)
+            self._add_layer(layer_idx, unpacked.pop(0))
+        self._table = self._add_matrix(weights.embedding, None)
         self._output = (
             self._table if weights.output is None else self._add_matrix(weights.output, None)
         )
-        self._norm = weights.norm.contiguous()
+        self._norm = _array(weights.norm)
         self._pool = pool_for(loaded, settings)
+        self._stack.use_pool(_array(self._pool.keys), _array(self._pool.values))
         log.info(
             "model.loaded",
             path="native",
@@ -93,7 +95,8 @@ class NativeModel:
     @property
     def numerics(self) -> str:
         """What decides a token's bits beside the weights."""
-        return f"native:{self._precision}:{self._pool.layout.dtype}"
+        # The kernels' source: it decides bits, and how values lie in a block.
+        return f"native:{kernels_digest()}:{self._precision}:{self._pool.layout.dtype}"
 
     @property
     def vocab_size(self) -> int:
@@ -122,52 +125,83 @@ class NativeModel:
 
     def compute_logits(self, step: StepLayout, rows: Sequence[int]) -> torch.Tensor:
         """Writes the step's K/V; logits of some of its rows: (len(rows), vocab_size) float32."""
-        hidden = self._stack.look_up(self._table, step.token_ids)
-        block_size = self._pool.layout.block_size
-        first_block = torch.empty_like(step.positions)
-        for segment in (*step.decodes, *step.prefills):
-            end_row = segment.first_row + segment.num_rows
-            first_block[segment.first_row : end_row] = segment.first_gathered // block_size
+        config = self._config
+        hidden = self._stack.look_up(self._table, step.token_ids.numpy())
+        if config.embedding_scale != 1.0:
+            hidden *= config.embedding_scale
         self._stack.run(
-            hidden,
-            step.positions,
-            step.slots,
-            first_block,
-            step.block_ids,
-            self._cos,
-            self._sin,
-            self._pool.keys,
-            self._pool.values,
+            hidden=hidden,
+            positions=step.positions.numpy(),
+            slots=step.slots.numpy(),
+            first_block=_first_blocks(step),
+            block_ids=step.block_ids.numpy(),
         )
         if not rows:
-            return hidden.new_empty((0, self._config.vocab_size))
-        return self._stack.project(self._output, hidden[list(rows)].contiguous(), self._norm)
+            return torch.empty((0, config.vocab_size))
+        chosen = numpy.ascontiguousarray(hidden[list(rows)])
+        logits = torch.from_numpy(self._stack.project(self._output, chosen, self._norm))
+        if config.logit_softcap is not None:
+            logits = logits.div_(config.logit_softcap).tanh_().mul_(config.logit_softcap)
+        return logits
 
-    def _add_layer(self, layer: LayerWeights, window: int) -> None:
-        matrices = (
-            (layer.qkv, layer.qkv_bias),
-            (layer.attention_out, layer.attention_out_bias),
-            (layer.gate_up, layer.gate_up_bias),
-            (layer.down, layer.down_bias),
-        )
+    def _add_ropes(self) -> dict[Rope, int]:
+        ropes = dict.fromkeys(self._config.ropes)
+        tables = RopeTables(ropes, self._max_model_len).at(torch.arange(self._max_model_len))
+        return {
+            rope: self._stack.add_rope(*(_array(part[:, 0]) for part in tables[rope]))
+            for rope in ropes
+        }
+
+    def _add_layer(self, layer_idx: int, layer: LayerWeights) -> None:
         self._stack.add_layer(
-            *(self._add_matrix(matrix, bias) for matrix, bias in matrices),
-            layer.attention_norm.contiguous(),
-            layer.mlp_norm.contiguous(),
-            layer.q_norm,
-            layer.k_norm,
-            window,
+            qkv=self._add_matrix(layer.qkv, layer.qkv_bias),
+            attention_out=self._add_matrix(layer.attention_out, layer.attention_out_bias),
+            gate_up=self._add_matrix(layer.gate_up, layer.gate_up_bias, is_paired=True),
+            down=self._add_matrix(layer.down, layer.down_bias),
+            rope=self._ropes[self._config.ropes[layer_idx]],
+            window=self._config.windows[layer_idx] or 0,
+            attention_norm=_array(layer.attention_norm),
+            mlp_norm=_array(layer.mlp_norm),
+            q_norm=_array_or_none(layer.q_norm),
+            k_norm=_array_or_none(layer.k_norm),
+            after_attention_norm=_array_or_none(layer.after_attention_norm),
+            after_mlp_norm=_array_or_none(layer.after_mlp_norm),
         )
 
-    def _add_matrix(self, matrix: Matrix, bias: torch.Tensor | None) -> int:
+    def _add_matrix(
+        self, matrix: Matrix, bias: torch.Tensor | None, *, is_paired: bool = False
+    ) -> int:
         match matrix:
             case FloatMatrix(weight):
-                return self._stack.add_matrix(weight.contiguous(), None, bias, False)
+                values, scales, is_precise = weight, None, False
             case Int8Matrix(codes, scales, is_precise):
-                codes, scales = codes.contiguous(), scales.contiguous()
-                return self._stack.add_matrix(codes, scales, bias, is_precise)
+                values = codes
             case Int4Matrix():
                 raise AssertionError("refused before")
+        added: int = self._stack.add_matrix(
+            _array(values), _array_or_none(scales), _array_or_none(bias), is_precise, is_paired
+        )
+        return added
+
+
+def _array(tensor: torch.Tensor) -> Any:
+    """The same memory if contiguous; bfloat16 as its bits, since numpy has no such type."""
+    tensor = tensor.contiguous()
+    return (tensor.view(torch.int16) if tensor.dtype is torch.bfloat16 else tensor).numpy()
+
+
+def _array_or_none(tensor: torch.Tensor | None) -> Any:
+    return None if tensor is None else _array(tensor)
+
+
+def _first_blocks(step: StepLayout) -> Any:
+    """Where each row's block table begins in the step's: (num_rows,) int64."""
+    block_size = step.pool.layout.block_size
+    first_blocks = numpy.empty(len(step.token_ids), dtype=numpy.int64)
+    for segment in (*step.decodes, *step.prefills):
+        end_row = segment.first_row + segment.num_rows
+        first_blocks[segment.first_row : end_row] = segment.first_gathered // block_size
+    return first_blocks
 
 
 def _matrices(weights: LeanWeights) -> Iterator[Matrix]:
@@ -182,32 +216,13 @@ def _check_served(loaded: LoadedWeights, settings: EngineSettings) -> None:
     """Before anything is packed: the lean path may still want the weights."""
     config = loaded.config
     reasons = {
-        "norms after attention and MLP": config.is_sandwiched,
-        f"activation {config.activation}": config.activation != "silu",
-        "soft-capped scores or logits": bool(config.score_softcap or config.logit_softcap),
-        "scaled embeddings": config.embedding_scale != 1.0,
-        "several rotary embeddings": len(set(config.ropes)) != 1,
-        f"heads of {config.head_dim}": config.head_dim % _HEAD_TILE != 0 or config.head_dim > 256,
+        f"heads of {config.head_dim}": config.head_dim % _PANEL != 0 or config.head_dim > 256,
         f"K/V in {loaded.kv_dtype}": loaded.kv_dtype not in ("float32", "bfloat16"),
-        f"blocks of {settings.block_size}": settings.block_size % _KEY_TILE != 0,
+        f"blocks of {settings.block_size}": settings.block_size % _PANEL != 0,
+        f"a width of {config.hidden_size}": config.hidden_size % _LANES != 0,
+        f"an MLP of {config.ffn_size}": config.ffn_size % _LANES != 0,
+        "int4 weights": any(isinstance(matrix, Int4Matrix) for matrix in _matrices(loaded.weights)),
     }
     for reason, holds in reasons.items():
         if holds:
             raise NotLean(f"the kernels do not serve {reason}")
-    for matrix in _matrices(loaded.weights):
-        _check_shape(matrix)
-
-
-def _check_shape(matrix: Matrix) -> None:
-    match matrix:
-        case FloatMatrix(weight):
-            rows, columns, tile = *weight.shape, _TILE_BYTES // weight.element_size()
-        case Int8Matrix(codes):
-            rows, columns, tile = *codes.shape, _TILE_BYTES
-        case Int4Matrix():
-            raise NotLean("the kernels do not serve int4 weights")
-    if rows % _ROW_TILE or columns % tile:
-        raise NotLean(
-            f"the kernels do not serve a matrix of {rows} x {columns}: they take"
-            f" multiples of {_ROW_TILE} x {tile}"
-        )

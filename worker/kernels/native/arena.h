@@ -1,43 +1,55 @@
-// Memory of one packed matrix, on large pages where the system grants them: a step walks through all
-// weights, and with small pages half of the time goes into finding them.
+// Memory of all packed matrices, on large pages where the system grants them: a step walks through
+// all weights, and with small pages half of the time goes into finding them.
 #pragma once
 
 #include <sys/mman.h>
 
+#include <algorithm>
+#include <cstdint>
 #include <new>
-
-#include "matrix.h"
+#include <vector>
 
 namespace tokenmill {
 
 class Arena {
  public:
-  // Copies a row-major weight into the order in which it is read.
-  Arena(const void* weight, const Matrix& shape) {
-    const int64_t vector = lanes_of(shape.precision) * bytes_of(shape.precision);
-    const int64_t row = static_cast<int64_t>(shape.num_columns) * bytes_of(shape.precision);
-    size_ = (shape.num_rows * row + kReadAhead + kPage - 1) / kPage * kPage;
-    mapped_ = mmap(nullptr, size_ + kPage, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    if (mapped_ == MAP_FAILED) throw std::bad_alloc();
-    data_ = reinterpret_cast<char*>((reinterpret_cast<uintptr_t>(mapped_) + kPage - 1) / kPage * kPage);
-    madvise(data_, size_, MADV_HUGEPAGE);
-    char* to = data_;
-    for (int64_t quad = 0; quad < shape.num_rows / 4; ++quad)
-      for (int64_t i = 0; i < row; i += vector)
-        for (int r = 0; r < 4; ++r, to += vector)
-          std::memcpy(to, static_cast<const char*>(weight) + (quad * 4 + r) * row + i, vector);
-  }
+  Arena() = default;
   Arena(const Arena&) = delete;
   Arena& operator=(const Arena&) = delete;
-  ~Arena() { munmap(mapped_, size_ + kPage); }
+  ~Arena() {
+    for (const Slab& slab : slabs_) munmap(slab.mapped, slab.size);
+  }
 
-  const void* data() const { return data_; }
+  // One after the other in large pieces, of which only what is written to takes memory.
+  char* allocate(int64_t size) {
+    size = (size + kLine - 1) / kLine * kLine;
+    if (size + kReadAhead > room_) open(std::max(kSlab, size + kReadAhead));
+    char* out = next_;
+    next_ += size;
+    room_ -= size;
+    return out;
+  }
 
  private:
-  static constexpr int64_t kPage = 2 << 20, kReadAhead = 64 << 10;
-  void* mapped_;
-  char* data_;
-  int64_t size_;
+  struct Slab {
+    void* mapped;
+    int64_t size;
+  };
+
+  void open(int64_t size) {
+    size = (size + kPage - 1) / kPage * kPage;
+    void* mapped = mmap(nullptr, size + kPage, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (mapped == MAP_FAILED) throw std::bad_alloc();
+    slabs_.push_back({mapped, size + kPage});
+    next_ = reinterpret_cast<char*>((reinterpret_cast<uintptr_t>(mapped) + kPage - 1) / kPage * kPage);
+    room_ = size;
+    madvise(next_, size, MADV_HUGEPAGE);
+  }
+
+  static constexpr int64_t kLine = 128, kPage = 2 << 20, kSlab = 256 << 20, kReadAhead = 64 << 10;
+  std::vector<Slab> slabs_;
+  char* next_ = nullptr;
+  int64_t room_ = 0;
 };
 
 }  // namespace tokenmill

@@ -1,100 +1,149 @@
-// Attention of one token over the paged pool.
+// Attention over the paged pool, for all heads that share K and V at once.
 //
-// Keys are taken 16 at a time at fixed positions of the sequence, with a running maximum and sum in
-// float32. So a token's bits depend on its own sequence alone, not on the step that computes it.
+// A block holds K and V of each head in panels of 32 tokens, laid out like a weight matrix: scores are
+// a product of queries with a panel of keys, and answers one of weights with a panel of values. Panels
+// lie at fixed positions of the sequence and are taken in order, with a running maximum and sum in
+// float32: so a token's bits depend on its own sequence alone, not on the step that computes it.
 #pragma once
 
 #include <limits>
 
-#include "row_ops.h"
+#include "dot.h"
 
 namespace tokenmill {
 
-template <class E>
-struct KvElement;
+constexpr int kMaxHeadDim = 256;
 
-template <>
-struct KvElement<float> {
-  using T = F32;
-  static float from(float v) { return v; }
-  static __m512 load16(const float* p) { return _mm512_loadu_ps(p); }
+struct PoolShape {
+  int num_kv_heads, head_dim;  // head_dim: a multiple of 32
+  int num_blocks, block_size;  // block_size: a multiple of 32
 };
 
-template <>
-struct KvElement<bf16> {
-  using T = Bf16;
-  static bf16 from(float v) { return to_bf16(v); }
-  static __m512 load16(const bf16* p) {
-    const __m256i raw = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p));
-    return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(raw), 16));
+// One layer's K or V: (num_blocks, num_kv_heads, block_size / 32, panel).
+template <class T>
+struct Panels {
+  using X = typename T::X;
+  PoolShape shape;
+  char* at;
+
+  int64_t panel_bytes() const { return static_cast<int64_t>(kPanel) * shape.head_dim * sizeof(X); }
+
+  char* panel(int64_t block, int offset, int kv_head) const {
+    const int per_block = shape.block_size / kPanel;
+    return at + ((block * shape.num_kv_heads + kv_head) * per_block + offset / kPanel) * panel_bytes();
+  }
+
+  // A key's values are the steps of a column.
+  void put_key(int64_t slot, int kv_head, const float* key) const {
+    const int offset = slot % shape.block_size;
+    char* to = panel(slot / shape.block_size, offset, kv_head) + offset % kPanel * 4;
+    for (int d = 0; d < shape.head_dim; d += T::kPerStep, to += kStepBytes)
+      for (int i = 0; i < T::kPerStep; ++i) reinterpret_cast<X*>(to)[i] = T::from(key[d + i]);
+  }
+
+  // A value's values are columns; steps run over tokens.
+  void put_value(int64_t slot, int kv_head, const float* value) const {
+    const int offset = slot % shape.block_size, token = offset % kPanel;
+    char* to = panel(slot / shape.block_size, offset, kv_head) + token / T::kPerStep * kStepBytes;
+    constexpr int64_t kColumns = kPanel / T::kPerStep * kStepBytes;
+    for (int d = 0; d < shape.head_dim; ++d)
+      reinterpret_cast<X*>(to + d / kPanel * kColumns + d % kPanel * 4)[token % T::kPerStep] = T::from(value[d]);
   }
 };
 
-// One layer's K and V, and the block table of a sequence.
-template <class E>
-struct PagedKv {
-  const E* keys;    // (num_blocks, block_size, num_kv_heads, head_dim)
-  const E* values;  // like keys
+struct Scoring {
+  float scale;
+  int window;     // tokens that a token sees, itself included; 0: all
+  float softcap;  // scores are squeezed into (-softcap, softcap); 0: not
+};
+
+// Up to 12 heads of neighbouring tokens of one sequence that share K and V.
+template <class T>
+struct Heads {
+  const typename T::X* queries;  // (count, head_dim)
+  int count, kv_head;
+  int positions[kMaxTile];
+  float* outs[kMaxTile];         // (head_dim,) each
   const int64_t* block_ids;
-  int block_size;   // a multiple of 16
-  int64_t token_stride;  // num_kv_heads * head_dim
-
-  int64_t offset(int position) const {
-    return (block_ids[position / block_size] * block_size + position % block_size) * token_stride;
-  }
 };
 
-constexpr int kMaxHeadVectors = 16;  // head_dim <= 256
+// Weights of one panel's keys; brings the running maximum and sum up to date. Returns by what earlier
+// answers are to be multiplied.
+template <class T>
+inline float weigh(const typename T::Sums* sums, const Scoring& scoring, int begin, int position, float& peak,
+                   float& total, typename T::X* weights) {
+  constexpr float kHidden = -std::numeric_limits<float>::infinity();
+  const int low = scoring.window ? position - scoring.window + 1 - begin : 0, high = position - begin;
+  Floats scores[2];
+  for (int half = 0; half < 2; ++half) {
+    scores[half] = sums[half] * all(scoring.scale);
+    if (scoring.softcap != 0) scores[half] = tanh(scores[half] / all(scoring.softcap)) * all(scoring.softcap);
+    scores[half] = keep(scores[half], low - half * kFloats, high - half * kFloats, kHidden);
+  }
+  const float now = std::max(peak, largest(larger(scores[0], scores[1])));
+  if (now == kHidden) {
+    for (int half = 0; half < 2; ++half) store(weights + half * kFloats, zeros());
+    return 1;
+  }
+  for (auto& half : scores) half = exp(half - all(now));
+  for (int half = 0; half < 2; ++half) store(weights + half * kFloats, scores[half]);
+  const float factor = now > peak ? _mm512_cvtss_f32(exp(all(peak - now))) : 1;
+  total = total * factor + sum(scores[0] + scores[1]);
+  peak = now;
+  return factor;
+}
 
-// out = softmax(query . keys * scale) values, over positions [first, last]. head_dim is a multiple
-// of 32; query and out are one head's.
-template <class E>
-void attend(const E* query, const PagedKv<E>& kv, int kv_head, int head_dim, int first, int last, float scale,
-            float* out) {
-  using T = typename KvElement<E>::T;
-  const int num_vectors = head_dim / 16;
-  const int64_t head_offset = static_cast<int64_t>(kv_head) * head_dim;
-  __m512 weighted[kMaxHeadVectors];
-  for (int v = 0; v < num_vectors; ++v) weighted[v] = _mm512_setzero_ps();
-  float largest = -std::numeric_limits<float>::infinity(), total = 0;
-  for (int begin = first / 16 * 16; begin <= last; begin += 16) {
-    const int64_t offset = kv.offset(begin) + head_offset;
-    const int low = std::max(first - begin, 0), high = std::min(last - begin, 15);
-    const auto seen = static_cast<__mmask16>((0xffffu << low) & (0xffffu >> (15 - high)));
-    __m512 scores = _mm512_setzero_ps();
-    for (int quad = low / 4; quad <= high / 4; ++quad) {
-      const E* key = kv.keys + offset + quad * 4 * kv.token_stride;
-      typename T::Acc acc[4] = {T::zero(), T::zero(), T::zero(), T::zero()};
-      for (int i = 0; i < head_dim; i += T::kLanes) {
-        const auto q = T::load_x(query + i);
-        for (int n = 0; n < 4; ++n) acc[n] = T::dot(acc[n], q, T::load_w(key + n * kv.token_stride + i));
+// outs = softmax(queries . keys * scale) values.
+template <class T>
+void attend(const Heads<T>& heads, const Panels<T>& keys, const Panels<T>& values, const Scoring& scoring) {
+  using X = typename T::X;
+  const int head_dim = keys.shape.head_dim, block_size = keys.shape.block_size, count = heads.count;
+  const int first = scoring.window ? std::max(0, heads.positions[0] - scoring.window + 1) : 0;
+  const int last = heads.positions[count - 1];
+  constexpr int64_t kColumns = kPanel / T::kPerStep * kStepBytes;
+  alignas(64) float answers[kMaxTile][kMaxHeadDim];
+  alignas(64) X weights[kMaxTile][kPanel];
+  float peak[kMaxTile], total[kMaxTile], factor[kMaxTile];
+  typename T::Sums sums[kMaxTile][2];
+  for (int m = 0; m < count; ++m) {
+    peak[m] = -std::numeric_limits<float>::infinity();
+    total[m] = 0;
+    for (int d = 0; d < head_dim; d += kFloats) store(answers[m] + d, zeros());
+  }
+  auto panel_of = [&](const Panels<T>& panels, int position) {
+    return panels.panel(heads.block_ids[position / block_size], position % block_size, heads.kv_head);
+  };
+  const char* key_panel = panel_of(keys, first / kPanel * kPanel);
+  for (int begin = first / kPanel * kPanel; begin <= last; begin += kPanel) {
+    const char* value_panel = panel_of(values, begin);
+    tile_of<T, false, 2>(count, reinterpret_cast<const char*>(heads.queries), head_dim * sizeof(X), key_panel,
+                         head_dim / T::kPerStep, {value_panel, kStepBytes}, sums);
+    for (int m = 0; m < count; ++m)
+      factor[m] = weigh<T>(sums[m], scoring, begin, heads.positions[m], peak[m], total[m], weights[m]);
+    if (begin + kPanel <= last) key_panel = panel_of(keys, begin + kPanel);
+    // Not past the last token: what an earlier owner left in the block must not reach us, even as NaN.
+    const int seen = std::min(kPanel, last - begin + 1), whole = seen / T::kPerStep;
+    for (int d = 0; d < head_dim; d += kPanel) {
+      const char* w = value_panel + d / kPanel * kColumns;
+      const char* x = reinterpret_cast<const char*>(weights);
+      tile_of<T, false, 2>(count, x, sizeof(weights[0]), w, whole, {key_panel + d / kPanel * kColumns, kStepBytes}, sums);
+      if (seen % T::kPerStep) {
+        alignas(64) X step[kStepBytes / sizeof(X)];
+        std::memcpy(step, w + whole * kStepBytes, kStepBytes);
+        for (int i = 0; i < static_cast<int>(kStepBytes / sizeof(X)); ++i)
+          if (i % T::kPerStep >= seen % T::kPerStep) step[i] = 0;
+        tile_of<T, true, 0>(count, x + whole * 4, sizeof(weights[0]), reinterpret_cast<const char*>(step), 1, {}, sums);
       }
-      const __m128 four = sum4(acc[0], acc[1], acc[2], acc[3]);
-      scores = _mm512_mask_broadcast_f32x4(scores, static_cast<__mmask16>(0xf << (4 * quad)), four);
-    }
-    scores = _mm512_mask_mul_ps(_mm512_set1_ps(-std::numeric_limits<float>::infinity()), seen, scores,
-                                _mm512_set1_ps(scale));
-    const float now = std::max(largest, _mm512_mask_reduce_max_ps(seen, scores));
-    const __m512 weights = _mm512_maskz_mov_ps(seen, exp16(_mm512_sub_ps(scores, _mm512_set1_ps(now))));
-    if (now > largest) {
-      const __m512 factor = exp16(_mm512_set1_ps(largest - now));
-      for (int v = 0; v < num_vectors; ++v) weighted[v] = _mm512_mul_ps(weighted[v], factor);
-      total *= _mm512_cvtss_f32(factor);
-      largest = now;
-    }
-    total += _mm512_reduce_add_ps(weights);
-    alignas(64) float weight[16];
-    _mm512_store_ps(weight, weights);
-    const E* value = kv.values + offset;
-    // Not past `high`: what an earlier owner left in the block must not reach us, even as NaN.
-    for (int j = low; j <= high; ++j) {
-      const __m512 w = _mm512_set1_ps(weight[j]);
-      for (int v = 0; v < num_vectors; ++v)
-        weighted[v] = _mm512_fmadd_ps(w, KvElement<E>::load16(value + j * kv.token_stride + v * 16), weighted[v]);
+      for (int m = 0; m < count; ++m)
+        for (int half = 0; half < 2; ++half) {
+          float* to = answers[m] + d + half * kFloats;
+          store(to, fma(load(to), all(factor[m]), sums[m][half]));
+        }
     }
   }
-  const __m512 norm = _mm512_set1_ps(1.0f / total);
-  for (int v = 0; v < num_vectors; ++v) _mm512_storeu_ps(out + v * 16, _mm512_mul_ps(weighted[v], norm));
+  for (int m = 0; m < count; ++m)
+    for (int d = 0; d < head_dim; d += kFloats)
+      store(heads.outs[m] + d, load(answers[m] + d) * all(1.0f / total[m]));
 }
 
 }  // namespace tokenmill
