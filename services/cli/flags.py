@@ -19,6 +19,14 @@ StateDir = Annotated[
         show_default=False,
     ),
 ]
+Profile = Annotated[
+    str | None,
+    typer.Option(
+        help="Settings that go together: chat (low latency), batch (throughput) or edge (small)."
+        " TOKENMILL_ variables and other flags win over it.",
+        show_default=False,
+    ),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
 Model = Annotated[
     str | None,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -43,6 +44,7 @@ def up(
     workers: flags.NumWorkers = 1,
     gateways: flags.NumGateways = 1,
     model: flags.Model = None,
+    profile: flags.Profile = None,
     detach: Annotated[bool, typer.Option(help="Return when all are ready.")] = False,
     engine: flags.Engine = "torch",
     dtype: flags.Dtype = None,
@@ -57,6 +59,9 @@ def up(
 ) -> None:
     """Starts a cluster and serves until Ctrl-C."""
     from services.cli import up as command
+    from services.cli.profiles import apply_profile
+
+    apply_profile(profile, os.environ)
 
     command.up(
         command.Wanted(
