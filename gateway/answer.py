@@ -10,6 +10,7 @@ from dataclasses import replace
 from gateway.ask import Piece
 from gateway.choice import Choice
 from gateway.record import AnswerRecord
+from services.core.quota import QuotaStatus
 from services.core.request import FinishReason, Usage
 
 
@@ -19,6 +20,7 @@ class Answer:
     Args:
         choices: at least one, in order.
         record: told of the end.
+        quota: what is left of the caller's limits.
         on_whole: awaited with the first choice's text before the last piece is given out, so that
             a client that has seen the end can rely on it.
     """
@@ -28,8 +30,10 @@ class Answer:
         choices: Sequence[Choice],
         record: AnswerRecord,
         *,
+        quota: QuotaStatus,
         on_whole: Callable[[str], Awaitable[None]] | None = None,
     ) -> None:
+        self.quota = quota
         self._choices = choices
         self._record = record
         self._on_whole = on_whole

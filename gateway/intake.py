@@ -5,34 +5,35 @@ from __future__ import annotations
 import asyncio
 import secrets
 import time
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import replace
 
 from opentelemetry import trace
 
 from gateway.answer import Answer
-from gateway.ask import Ask, ChatPrompt, TextPrompt, TokenPrompt
-from gateway.catalog import Catalog, ServedModel, Tokenizing
+from gateway.ask import Ask, ChatPrompt
+from gateway.catalog import Catalog, ServedModel
 from gateway.choice import Choice
 from gateway.dispatch import Dispatcher
 from gateway.drain_rate import DrainRate
 from gateway.length import fit_answer
 from gateway.live_request import LiveRequest
 from gateway.live_requests import LiveRequests
+from gateway.prompts import PromptReader, too_late
+from gateway.quota.quotas import Grant, Quotas
 from gateway.record import AnswerRecord
 from gateway.request_ids import choice_request_id
 from gateway.sessions import Sessions, Turn
 from gateway.text_stream import TextStream
+from gateway.usage_book import UsageBook
 from services.core.caller import Scope
 from services.core.errors import (
-    DeadlineExceeded,
-    InvalidRequest,
     Overloaded,
     RequestCancelled,
     TokenmillError,
 )
-from services.core.request import QueuedRequest
+from services.core.request import QueuedRequest, Usage
 from services.core.sampling import check_sampling, seed_of_choice
 from services.runtime.telemetry import current_trace
 
@@ -51,19 +52,23 @@ class Intake:
         self,
         *,
         catalog: Catalog,
-        tokenizer: Tokenizing,
+        prompts: PromptReader,
         live_requests: LiveRequests,
         dispatcher: Dispatcher,
         sessions: Sessions,
+        quotas: Quotas,
+        usage: UsageBook,
         default_max_tokens: int | None,
     ) -> None:
         self.is_draining = False
         self.reply_to = ""
         self._catalog = catalog
-        self._tokenizer = tokenizer
+        self._prompts = prompts
         self._live = live_requests
         self._dispatcher = dispatcher
         self._sessions = sessions
+        self._quotas = quotas
+        self._usage = usage
         self._default_max_tokens = default_max_tokens
         self._drain_rate = DrainRate()
         self._num_open = 0
@@ -83,9 +88,26 @@ class Intake:
         """
         self._check_open(ask.num_choices)
         model = self._authorize(ask)
-        record = AnswerRecord(ask, model=model.name)
+        with self._opened():
+            grant = await self._quotas.enter(ask.caller)
+            async with self._answer(ask, model, grant) as answer:
+                yield answer
+
+    @contextmanager
+    def _opened(self) -> Iterator[None]:
+        """Counts an ask that is being answered; a drain waits for it."""
         self._num_open += 1
         self._is_idle.clear()
+        try:
+            yield
+        finally:
+            self._num_open -= 1
+            if self._num_open == 0:
+                self._is_idle.set()
+
+    @asynccontextmanager
+    async def _answer(self, ask: Ask, model: ServedModel, grant: Grant) -> AsyncIterator[Answer]:
+        record = AnswerRecord(ask, model=model.name)
         turn: Turn | None = None
         lives: list[LiveRequest] = []
         try:
@@ -94,7 +116,7 @@ class Intake:
                 if ask.session_id and isinstance(ask.prompt, ChatPrompt):
                     turn = await self._sessions.begin(ask, ask.prompt)
                     ask = replace(ask, prompt=turn.prompt)
-                for request in await self._requests(ask, model):
+                for request in await self._requests(ask, model, grant):
                     live = LiveRequest(request, current_trace())
                     self._live.add(live)
                     lives.append(live)
@@ -112,19 +134,20 @@ class Intake:
                 )
                 for choice_idx, live in enumerate(lives)
             ]
-            yield Answer(choices, record, on_whole=turn.commit if turn is not None else None)
+            yield Answer(
+                choices,
+                record,
+                quota=grant.status(),
+                on_whole=turn.commit if turn is not None else None,
+            )
         except BaseException as exc:
             record.failed(exc)
             raise
         finally:
-            for live in lives:
-                self._let_go(live)
+            self._settle(ask, grant, lives, record)
             if turn is not None:
                 turn.leave()
             record.end()
-            self._num_open -= 1
-            if self._num_open == 0:
-                self._is_idle.set()
 
     async def wait_idle(self, *, timeout_s: float) -> bool:
         """Waits until no ask is open, those that are not queued yet included; False if too long."""
@@ -158,21 +181,25 @@ class Intake:
         ask.caller.require_model(model.name)
         return model
 
-    async def _requests(self, ask: Ask, model: ServedModel) -> list[QueuedRequest]:
+    async def _requests(self, ask: Ask, model: ServedModel, grant: Grant) -> list[QueuedRequest]:
         """Validates and tokenizes; one request for each choice.
 
         All have the same prompt, so the choices on a worker share its blocks.
         """
         accepted_unix_ms = int(time.time() * 1000)
         check_sampling(ask.sampling, vocab_size=model.description.vocab_size)
-        token_ids = await self._token_ids(ask, model)
+        token_ids = await self._prompts.token_ids(
+            ask.prompt, model, deadline_unix_ms=ask.deadline_unix_ms
+        )
         sampling = fit_answer(
             ask.sampling,
             num_prompt_tokens=len(token_ids),
             prompt_field=ask.prompt.field,
             max_model_len=model.description.max_model_len,
             default_max_tokens=ask.default_max_tokens or self._default_max_tokens,
+            max_total_tokens=grant.max_tokens,
         )
+        await grant.reserve_tokens(len(token_ids) + ask.num_choices * (sampling.max_tokens or 0))
         if sampling.top_k >= model.description.vocab_size:
             # All of them, which is 0; the wire's field is narrower than a caller's number.
             sampling = replace(sampling, top_k=0)
@@ -194,34 +221,9 @@ class Intake:
             for choice_idx in range(ask.num_choices)
         ]
 
-    async def _token_ids(self, ask: Ask, model: ServedModel) -> tuple[int, ...]:
-        prompt = ask.prompt
-        left_s = ask.deadline_unix_ms / 1000 - time.time()
-        if left_s <= 0:
-            raise _too_late()
-        try:
-            match prompt:
-                case TokenPrompt(token_ids):
-                    pass
-                case TextPrompt(text):
-                    _check_not_empty(text, prompt.field, "character")
-                    token_ids = await self._tokenizer.tokenize_text(
-                        text, model=model.name, timeout_s=left_s
-                    )
-                case ChatPrompt(messages):
-                    _check_not_empty(messages, prompt.field, "message")
-                    token_ids = await self._tokenizer.tokenize_conversation(
-                        messages, model=model.name, timeout_s=left_s
-                    )
-        except InvalidRequest as exc:
-            # The tokenizer speaks of its own fields; the caller knows only its own.
-            raise InvalidRequest(exc.message, field=prompt.field, reason=exc.reason) from exc
-        _check_token_ids(token_ids, prompt.field, model.description.vocab_size)
-        return tuple(token_ids)
-
     def _watch_deadline(self, live: LiveRequest) -> None:
         def expire() -> None:
-            live.fail(_too_late())
+            live.fail(too_late())
             self._dispatcher.stop(live)
 
         left_s = live.request.deadline_unix_ms / 1000 - time.time()
@@ -235,6 +237,23 @@ class Intake:
             raise Overloaded(
                 exc.message, retry_after_s=self._retry_after_s(), reason=exc.reason
             ) from exc
+
+    def _settle(
+        self, ask: Ask, grant: Grant, lives: Sequence[LiveRequest], record: AnswerRecord
+    ) -> None:
+        """Lets go, and charges what was used: all of an answer, or as far as it went."""
+        for live in lives:
+            self._let_go(live)
+        used = record.usage or Usage()
+        if lives and record.usage is None:
+            used = Usage(
+                len(lives[0].request.prompt_token_ids),
+                sum(len(live.token_ids) for live in lives),
+                lives[0].cached_tokens,
+            )
+        if lives:
+            self._usage.add(ask.caller, used)
+        grant.leave(tokens_used=used.prompt_tokens + used.completion_tokens)
 
     def _let_go(self, live: LiveRequest) -> None:
         if live.on_let_go is not None:
@@ -254,22 +273,3 @@ def _text_of(request: QueuedRequest, model: ServedModel) -> TextStream:
         stop=request.sampling.stop,
         prompt_token_ids=request.prompt_token_ids,
     )
-
-
-def _too_late() -> DeadlineExceeded:
-    return DeadlineExceeded("the request's deadline passed before its answer was whole")
-
-
-def _check_not_empty(content: Sequence[object], field: str, unit: str) -> None:
-    if not content:
-        raise InvalidRequest(
-            f"{field} is empty; at least one {unit} is needed", field=field, reason="EMPTY_PROMPT"
-        )
-
-
-def _check_token_ids(token_ids: Sequence[int], field: str, vocab_size: int) -> None:
-    _check_not_empty(token_ids, field, "token")
-    if min(token_ids) < 0 or max(token_ids) >= vocab_size:
-        raise InvalidRequest(
-            f"{field} holds a token id out of range; allowed: 0 to {vocab_size - 1}", field=field
-        )

@@ -15,11 +15,13 @@ def fit_answer(
     prompt_field: str,
     max_model_len: int,
     default_max_tokens: int | None,
+    max_total_tokens: int | None = None,
 ) -> SamplingParams:
     """The sampling with max_tokens set.
 
-    A caller that names no max_tokens gets the default, as far as the context window has room. One
-    that names more than the room is refused: it would wait for an answer that cannot come.
+    A caller that names no max_tokens gets the default, as far as the context window has room, and
+    with its prompt not more than max_total_tokens, all that it may use in a minute. One that names
+    more than the room is refused: it would wait for an answer that cannot come.
 
     Raises:
         PromptTooLong: no room for a single token of answer.
@@ -32,6 +34,8 @@ def fit_answer(
         )
     if sampling.max_tokens is None:
         max_tokens = min(default_max_tokens or room, room)
+        if max_total_tokens is not None:
+            max_tokens = min(max_tokens, max(1, max_total_tokens - num_prompt_tokens))
         if sampling.min_tokens > max_tokens:
             raise _over("min_tokens", sampling.min_tokens, max_tokens, max_model_len)
         return replace(sampling, max_tokens=max_tokens)

@@ -22,20 +22,22 @@ from gateway.inference_servicer import InferenceServicer
 from gateway.intake import Intake
 from gateway.live_requests import LiveRequests
 from gateway.metrics import watch_live_requests
+from gateway.prompts import PromptReader
+from gateway.quota.quotas import Quotas
 from gateway.readiness import Readiness
-from gateway.session_bucket import SessionBucket
-from gateway.sessions import Sessions, SessionStore
+from gateway.sessions import Sessions
 from gateway.settings import GatewaySettings
+from gateway.stores import Stores, open_stores
 from gateway.tokenizer_client import TokenizerClient
+from gateway.usage_book import UsageBook
+from services.core.caller import NO_LIMITS, Limits
 from services.core.errors import Overloaded
 from services.runtime.addresses import own_address
 from services.runtime.bus import Bus, connect_bus
-from services.runtime.key_value import KeyValueBucket
 from services.runtime.lifecycle import Process, run_process
 from services.runtime.logs import get_logger
 from services.runtime.rpc_client import open_channel
 from services.runtime.rpc_server import RpcServer
-from services.wire.subjects import ACCESS_BUCKET
 
 log = get_logger(__name__)
 
@@ -59,6 +61,8 @@ class Gateway:
     rpc: RpcServer
     http: HttpServer
     ring: KeyRing | None
+    quotas: Quotas
+    usage: UsageBook
 
     async def listen(self) -> tuple[int, int]:
         """Opens both doors; returns HTTP and gRPC port.
@@ -97,7 +101,7 @@ def build(
     *,
     bus: RequestBus,
     is_bus_connected: Callable[[], bool],
-    store: SessionStore,
+    stores: Stores,
     tokenizer: Tokenizing,
     tasks: asyncio.TaskGroup,
 ) -> Gateway:
@@ -107,12 +111,21 @@ def build(
     catalog = Catalog()
     live_requests = LiveRequests(max_requests=settings.max_live_requests)
     dispatcher = Dispatcher(bus, tasks)
+    quotas = Quotas(
+        stores.quotas,
+        settings.instance_id,
+        ring.limits_of if ring is not None else _no_limits,
+    )
+    usage = UsageBook(stores.usage)
+    prompts = PromptReader(tokenizer)
     intake = Intake(
         catalog=catalog,
-        tokenizer=tokenizer,
+        prompts=prompts,
         live_requests=live_requests,
         dispatcher=dispatcher,
-        sessions=Sessions(store, tasks, max_session_bytes=settings.max_session_bytes),
+        sessions=Sessions(stores.sessions, tasks, max_session_bytes=settings.max_session_bytes),
+        quotas=quotas,
+        usage=usage,
         default_max_tokens=settings.default_max_tokens,
     )
     readiness = Readiness(catalog, intake, is_bus_connected, ring)
@@ -136,11 +149,29 @@ def build(
         catalog,
         readiness,
         authenticator,
+        usage,
         max_body_bytes=settings.max_body_bytes,
         request_timeout_s=settings.request_timeout_s,
     )
     http = HttpServer(app, drain_timeout_s=settings.drain_timeout_s)
-    return Gateway(settings, tokenizer, catalog, live_requests, intake, readiness, rpc, http, ring)
+    return Gateway(
+        settings,
+        tokenizer,
+        catalog,
+        live_requests,
+        intake,
+        readiness,
+        rpc,
+        http,
+        ring,
+        quotas,
+        usage,
+    )
+
+
+def _no_limits(tenant: str) -> Limits:
+    """Where nobody is asked who he is, nobody is limited."""
+    return NO_LIMITS
 
 
 def _token_verifier(settings: GatewaySettings) -> TokenVerifier | None:
@@ -166,13 +197,12 @@ async def run(process: Process[GatewaySettings]) -> None:
         return
     channel = open_channel(settings.tokenizer_target)
     process.stack.push_async_callback(channel.close)
+    stores = open_stores(bus, settings)
     gateway = build(
         settings,
         bus=bus,
         is_bus_connected=lambda: bus.is_connected,
-        store=SessionBucket(
-            bus, ttl_s=settings.session_ttl_s, num_replicas=settings.queue_num_replicas
-        ),
+        stores=stores,
         tokenizer=TokenizerClient(channel, patience_s=settings.tokenizer_timeout_s),
         tasks=process.tasks,
     )
@@ -181,18 +211,15 @@ async def run(process: Process[GatewaySettings]) -> None:
     serving = process.tasks.create_task(gateway.http.serve(), name="http")
     process.spawn(_set_up_queue(bus, settings, gateway.readiness), name="queue set-up")
     if gateway.ring is not None:
-        access = KeyValueBucket(
-            bus,
-            ACCESS_BUCKET,
-            what="the key store",
-            num_replicas=settings.queue_num_replicas,
-        )
-        process.spawn(gateway.ring.follow(access), name="API keys")
+        process.spawn(gateway.ring.follow(stores.access), name="API keys")
+    process.spawn(gateway.quotas.keep_synchronised(), name="quotas")
+    process.spawn(gateway.usage.keep_written(), name="usage")
     process.spawn(gateway.catalog.load_until_known(gateway.tokenizer), name="tokenizer load")
     process.spawn(_follow_readiness(gateway.rpc, gateway.readiness), name="readiness")
     await process.stop_requested.wait()
     await gateway.drain()
     await serving
+    await gateway.usage.write()
     await gateway.rpc.stop(STOP_GRACE_S)
 
 

@@ -51,6 +51,11 @@ class AnswerRecord:
         if ask.session_id:
             self.span.set_attribute(names.GEN_AI_CONVERSATION_ID, ask.session_id)
 
+    @property
+    def usage(self) -> Usage | None:
+        """Of a whole answer; None until it is."""
+        return self._usage
+
     def admitted(self, lives: Sequence[LiveRequest]) -> None:
         """The request, each of its choices, is owned from now on."""
         self.lives = lives

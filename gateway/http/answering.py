@@ -15,6 +15,7 @@ from gateway.ask import Ask, Piece, whole_choices
 from gateway.deadline import deadline_unix_ms, parse_timeout_s
 from gateway.http.body import read_body
 from gateway.http.errors import Headers, error_body
+from gateway.http.quota_headers import quota_headers
 from gateway.http.sse import EventStream, event, send_reply
 from gateway.intake import Intake
 from services.core.caller import Caller
@@ -122,6 +123,7 @@ class AnswerRoute:
                 self._intake.answer(exchange.ask) as answer,
                 aclosing(answer.pieces()) as pieces,
             ):
+                stream.add_headers(quota_headers(answer.quota))
                 async for piece in pieces:
                     events = exchange.writer.events(piece)
                     if events:
@@ -142,7 +144,8 @@ class AnswerRoute:
         ):
             choices = whole_choices([piece async for piece in pieces])
         body = exchange.writer.whole(choices)
-        await send_reply(send, 200, body, headers=exchange.headers)
+        headers = [*exchange.headers, *quota_headers(answer.quota)]
+        await send_reply(send, 200, body, headers=headers)
 
 
 async def _until_disconnect(receive: Receive, work: Coroutine[None, None, None]) -> None:

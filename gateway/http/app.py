@@ -16,8 +16,10 @@ from gateway.http.door import Door
 from gateway.http.models import ListModels, ShowModel
 from gateway.http.native import NativeRoutes
 from gateway.http.probes import Readyz, livez, metrics
+from gateway.http.usage import ShowUsage
 from gateway.intake import Intake
 from gateway.readiness import Readiness
+from gateway.usage_book import UsageBook
 
 _MODEL_ROUTE = "/v1/models/{model}"
 
@@ -27,6 +29,7 @@ def build_app(
     catalog: Catalog,
     readiness: Readiness,
     authenticator: Authenticator,
+    usage: UsageBook,
     *,
     max_body_bytes: int,
     request_timeout_s: float,
@@ -48,6 +51,7 @@ def build_app(
         Route("/v1/models", ListModels(catalog), methods=["GET"]),
         # A model's name may hold slashes.
         Route("/v1/models/{model:path}", ShowModel(catalog), methods=["GET"]),
+        Route("/api/v1/usage", ShowUsage(usage), methods=["GET"]),
         Route("/livez", _Endpoint(livez), methods=["GET"]),
         Route("/readyz", Readyz(readiness), methods=["GET"]),
         Route("/metrics", _Endpoint(metrics), methods=["GET"]),

@@ -7,10 +7,15 @@ import math
 import msgspec
 from starlette.exceptions import HTTPException
 
-from services.core.errors import InvalidRequest, NotFound, TokenmillError, Unauthenticated
+from gateway.http.quota_headers import Headers, quota_headers
+from services.core.errors import (
+    InvalidRequest,
+    NotFound,
+    QuotaExceeded,
+    TokenmillError,
+    Unauthenticated,
+)
 from services.wire.errors import public_message, row_of
-
-Headers = list[tuple[bytes, bytes]]
 
 
 class ErrorDetail(msgspec.Struct):
@@ -50,13 +55,16 @@ def error_headers(error: BaseException) -> Headers:
     """Retry-After in whole seconds where a retry may help; how to authenticate, on a 401."""
     if isinstance(error, HTTPException):
         return [(key.lower().encode(), value.encode()) for key, value in _pairs(error)]
+    headers: Headers = []
+    if isinstance(error, QuotaExceeded) and error.status is not None:
+        headers += quota_headers(error.status)
     if isinstance(error, Unauthenticated):
         return [(b"www-authenticate", b'Bearer realm="tokenmill"')]
     retry_after_s: float | None = getattr(error, "retry_after_s", None)
     if hasattr(error, "retry_after_s"):
         seconds = max(1, math.ceil(retry_after_s or 0))
-        return [(b"retry-after", str(seconds).encode())]
-    return []
+        headers.append((b"retry-after", str(seconds).encode()))
+    return headers
 
 
 def _pairs(error: HTTPException) -> list[tuple[str, str]]:

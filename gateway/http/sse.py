@@ -47,6 +47,10 @@ class EventStream:
         self._headers = [*_SSE_HEADERS, *headers]
         self.has_started = False
 
+    def add_headers(self, headers: Headers) -> None:
+        """More headers; without effect once it has started."""
+        self._headers.extend(headers)
+
     async def write(self, events: bytes) -> None:
         """Writes events at once."""
         if not self.has_started:

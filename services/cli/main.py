@@ -14,6 +14,7 @@ from services.cli.bench_commands import bench
 from services.cli.cluster.options import LOOPBACK
 from services.cli.failure import CommandFailed
 from services.cli.keys_commands import keys, tenants
+from services.cli.usage_command import usage
 
 EXIT_INTERRUPTED = 130
 
@@ -27,6 +28,7 @@ app = typer.Typer(
 app.add_typer(bench, name="bench")
 app.add_typer(keys, name="keys")
 app.add_typer(tenants, name="tenants")
+app.command()(usage)
 
 
 @app.command()

@@ -17,6 +17,8 @@ How each looks on gRPC and HTTP is written in services.wire.errors, and nowhere 
 
 from __future__ import annotations
 
+from services.core.quota import QuotaStatus
+
 
 class TokenmillError(Exception):
     """Base of all errors that callers may see.
@@ -139,9 +141,14 @@ class _RetryLater(TokenmillError):
 
 
 class QuotaExceeded(_RetryLater):
-    """The caller is over its share."""
+    """The caller is over its share.
+
+    Attributes:
+        status: what is left of its limits, if known.
+    """
 
     reason = "QUOTA_EXCEEDED"
+    status: QuotaStatus | None = None
 
 
 class Overloaded(_RetryLater):

@@ -90,14 +90,14 @@ class KeyValueBucket:
         except _LOST as exc:
             raise self._lost(exc) from exc
 
-    async def entries(self) -> dict[str, bytes]:
-        """Everything that is there now.
+    async def entries(self, pattern: str = ">") -> dict[str, bytes]:
+        """Everything that is there now, under keys of this pattern (`*`: one token, `>`: the rest).
 
         Raises:
             DependencyLost: the broker does not answer.
         """
         found: dict[str, bytes] = {}
-        async with self.watch() as changes:
+        async with self.watch(pattern) as changes:
             async for change in changes:
                 if change is None:
                     break
@@ -106,7 +106,7 @@ class KeyValueBucket:
         return found
 
     @asynccontextmanager
-    async def watch(self) -> AsyncIterator[AsyncIterator[Change | None]]:
+    async def watch(self, pattern: str = ">") -> AsyncIterator[AsyncIterator[Change | None]]:
         """Every entry, then None, then each change as it comes.
 
         Raises:
@@ -114,7 +114,7 @@ class KeyValueBucket:
                 changed then is not known, so the reader begins again.
         """
         try:
-            watcher = await (await self._open()).watchall()
+            watcher = await (await self._open()).watch(pattern)
         except _LOST as exc:
             raise self._lost(exc) from exc
         try:

@@ -126,8 +126,8 @@ def from_rpc_error(
             return errors.NotFound(message, reason=reason)
         case grpc.StatusCode.ABORTED:
             return errors.Conflict(message, reason=reason)
-        case grpc.StatusCode.RESOURCE_EXHAUSTED if reason == errors.QuotaExceeded.reason:
-            return errors.QuotaExceeded(message, retry_after_s=retry_after_s)
+        case grpc.StatusCode.RESOURCE_EXHAUSTED if reason is not None:
+            return errors.QuotaExceeded(message, retry_after_s=retry_after_s, reason=reason)
         case grpc.StatusCode.RESOURCE_EXHAUSTED:
             # grpc itself says so when a server's concurrency bound is reached.
             return errors.Overloaded(f"{peer}: {message}", retry_after_s=retry_after_s)

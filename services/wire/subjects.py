@@ -25,6 +25,10 @@ CANCELS = "tokenmill.cancels"
 SESSIONS_BUCKET = "tokenmill_sessions"
 ACCESS_BUCKET = "tokenmill_access"
 """API keys and limits of tenants."""
+QUOTA_BUCKET = "tokenmill_quota"
+"""What keys and tenants used in the last minute, and what gateways hold in advance."""
+USAGE_BUCKET = "tokenmill_usage"
+"""What each key used on each day."""
 
 MESSAGE_ID_HEADER = "Nats-Msg-Id"
 

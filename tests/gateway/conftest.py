@@ -9,6 +9,7 @@ import pytest
 
 from gateway.main import Gateway, build
 from gateway.settings import GatewaySettings
+from gateway.stores import Stores
 from tests.gateway.fake_cluster import FakeCluster
 
 
@@ -42,7 +43,7 @@ async def served(settings: GatewaySettings) -> AsyncIterator[Served]:
             settings,
             bus=cluster.queue,
             is_bus_connected=lambda: True,
-            store=cluster.store,
+            stores=Stores(cluster.store, cluster.access, cluster.store, cluster.store),
             tokenizer=cluster.tokenizer,
             tasks=tasks,
         )

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
 from typing import Any
 
 import grpc
@@ -76,6 +77,9 @@ class FakeStore:
             raise Conflict("changed meanwhile")
         self.values[key] = (value, revision + 1)
         return revision + 1
+
+    async def entries(self, pattern: str = ">") -> dict[str, bytes]:
+        return {key: value for key, (value, _) in self.values.items() if fnmatchcase(key, pattern)}
 
 
 class FakeAccess:

@@ -28,7 +28,7 @@ ASKS = [
     ("POST", "/api/chat/message", {"message": "hi", "max_tokens": 2, "stream": False}),
 ]
 READS = [("GET", "/v1/models", None), ("GET", f"/v1/models/{MODEL}", None)]
-OTHERS = [("GET", "/metrics", None), ("GET", "/nowhere", None)]
+OTHERS = [("GET", "/metrics", None), ("GET", "/api/v1/usage", None), ("GET", "/nowhere", None)]
 WRONG = ["none", "tm-", "tm-" + "0" * 12 + "-" + "a" * 43, "sk-abc"]
 
 
