@@ -49,6 +49,11 @@ class Answer:
         """Name of the model that answers."""
         return self._choices[0].live.request.model
 
+    @property
+    def num_prompt_tokens(self) -> int:
+        """Length of the prompt."""
+        return len(self._choices[0].live.request.prompt_token_ids)
+
     def abandon(self) -> None:
         """Nobody reads any more: stops what still runs. Twice is safe, and so is after the end."""
         for choice in self._choices:

@@ -94,6 +94,7 @@ class Piece:
 
     Attributes:
         finish_reason: set in the last piece of each choice.
+        stop_string: which of the stop strings ended the choice, if one did.
         usage: of all choices; set in the last piece of the answer.
         choice_idx: which choice it belongs to.
         logprobs: one per token, if sampling asks for them.
@@ -109,6 +110,7 @@ class Piece:
     logprobs: tuple[TokenLogprobs, ...] = ()
     prompt_token_ids: tuple[int, ...] = ()
     prompt_logprobs: tuple[TokenLogprobs, ...] = ()
+    stop_string: str | None = None
 
 
 def whole_choices(pieces: Iterable[Piece]) -> list[Piece]:
@@ -130,4 +132,5 @@ def _joined(pieces: Sequence[Piece]) -> Piece:
         logprobs=tuple(entry for piece in pieces for entry in piece.logprobs),
         prompt_token_ids=first.prompt_token_ids,
         prompt_logprobs=first.prompt_logprobs,
+        stop_string=last.stop_string,
     )

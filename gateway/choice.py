@@ -101,4 +101,5 @@ class Choice:
             logprobs=tuple(live.logprobs[first : self.num_tokens]),
             prompt_token_ids=live.request.prompt_token_ids if tells_prompt else (),
             prompt_logprobs=live.prompt_logprobs if tells_prompt else (),
+            stop_string=self._text.stop_string,
         )

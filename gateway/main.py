@@ -16,7 +16,8 @@ from gateway.access.token_verifier import TokenRules, TokenVerifier
 from gateway.catalog import Catalog, Tokenizing
 from gateway.delivery_servicer import DeliveryServicer
 from gateway.dispatch import Dispatcher, RequestBus
-from gateway.http.app import build_app
+from gateway.http.app import HttpParts, build_app
+from gateway.http.responses.shelf import Shelf
 from gateway.http_server import HttpServer
 from gateway.inference_servicer import InferenceServicer
 from gateway.intake import Intake
@@ -145,11 +146,16 @@ def build(
         "tokenmill.v1.InferenceService",
     )
     app = build_app(
-        intake,
-        catalog,
-        readiness,
-        authenticator,
-        usage,
+        HttpParts(
+            intake=intake,
+            catalog=catalog,
+            prompts=prompts,
+            readiness=readiness,
+            authenticator=authenticator,
+            usage=usage,
+            shelf=Shelf(stores.responses, max_bytes=2 * settings.max_session_bytes),
+            tasks=tasks,
+        ),
         max_body_bytes=settings.max_body_bytes,
         request_timeout_s=settings.request_timeout_s,
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from gateway.access.key_ring import AccessBucket
+from gateway.http.responses.shelf import ShelfBucket
 from gateway.quota.quotas import QuotaBucket
 from gateway.session_bucket import SessionBucket
 from gateway.sessions import SessionStore
@@ -12,7 +13,7 @@ from gateway.settings import GatewaySettings
 from gateway.usage_book import MAX_DAYS, UsageBucket
 from services.runtime.bus import Bus
 from services.runtime.key_value import KeyValueBucket
-from services.wire.subjects import ACCESS_BUCKET, QUOTA_BUCKET, USAGE_BUCKET
+from services.wire.subjects import ACCESS_BUCKET, QUOTA_BUCKET, RESPONSES_BUCKET, USAGE_BUCKET
 
 _QUOTA_TTL_S = 300.0
 _DAY_S = 86_400.0
@@ -26,6 +27,7 @@ class Stores:
     access: AccessBucket
     quotas: QuotaBucket
     usage: UsageBucket
+    responses: ShelfBucket
 
 
 def open_stores(bus: Bus, settings: GatewaySettings) -> Stores:
@@ -42,5 +44,6 @@ def open_stores(bus: Bus, settings: GatewaySettings) -> Stores:
         ),
         access=bucket(ACCESS_BUCKET, "the key store"),
         quotas=bucket(QUOTA_BUCKET, "the quota store", _QUOTA_TTL_S),
+        responses=bucket(RESPONSES_BUCKET, "the store of responses", settings.session_ttl_s),
         usage=bucket(USAGE_BUCKET, "the usage store", MAX_DAYS * _DAY_S),
     )

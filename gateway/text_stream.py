@@ -49,7 +49,13 @@ class TextStream:
         # Text that may turn out to be the beginning of a stop string.
         self._held = ""
         self._stopped = False
+        self._stop_string: str | None = None
         self._num_tokens = 0
+
+    @property
+    def stop_string(self) -> str | None:
+        """The stop string that ended the text, if one did."""
+        return self._stop_string
 
     def feed(self, token_ids: Sequence[int]) -> TextDelta:
         """Takes the next ids. After a stop string they are ignored."""
@@ -85,6 +91,7 @@ class TextStream:
         if matches:
             end, minus_length = min(matches)
             self._stopped, self._held = True, ""
+            self._stop_string = text[end + minus_length : end]
             return text[: end + minus_length]
         num_held = self._num_held_chars(text)
         self._held = text[len(text) - num_held :]

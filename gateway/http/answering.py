@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import Protocol
 
 from starlette.types import Receive, Scope, Send
 
+from gateway.answer import Answer
 from gateway.ask import Ask, Piece, whole_choices
 from gateway.deadline import deadline_unix_ms, parse_timeout_s
 from gateway.http.body import read_body
@@ -41,6 +42,23 @@ class RequestHead:
     deadline_unix_ms: int
 
 
+def head_of(scope: Scope, *, timeout_s: float) -> RequestHead:
+    """What a route may need beside the body.
+
+    Raises:
+        InvalidRequest: X-Request-Timeout-S is no number of seconds.
+    """
+    headers = {key.decode("latin-1"): value.decode("latin-1") for key, value in scope["headers"]}
+    text = headers.get(TIMEOUT_HEADER)
+    asked_s = None if text is None else parse_timeout_s(text, field="X-Request-Timeout-S")
+    return RequestHead(
+        request_id=scope[REQUEST_ID_SCOPE],
+        caller=scope[CALLER_SCOPE],
+        headers=headers,
+        deadline_unix_ms=deadline_unix_ms(asked_s, limit_s=timeout_s),
+    )
+
+
 class AnswerWriter(Protocol):
     """An answer in one route's wire format."""
 
@@ -53,13 +71,28 @@ class AnswerWriter(Protocol):
         ...
 
 
+def openai_error_event(error: BaseException) -> bytes:
+    """An error after the stream has begun, as OpenAI's clients raise it."""
+    return event(error_body(error))
+
+
 @dataclass(frozen=True, slots=True)
 class Exchange:
-    """A parsed request: what to ask, and how to write the answer."""
+    """A parsed request: what to ask, and how to write the answer.
+
+    Attributes:
+        begin: told of the answer before its first piece.
+        keep: awaited when all is written but the last piece has not been sent: what a client that
+            has seen the end can rely on.
+        error_event: how an error is said after the stream has begun.
+    """
 
     ask: Ask
     writer: AnswerWriter
     headers: Headers = field(default_factory=list)
+    begin: Callable[[Answer], None] | None = None
+    keep: Callable[[], Awaitable[None]] | None = None
+    error_event: Callable[[BaseException], bytes] = openai_error_event
 
 
 class AnswerRoute:
@@ -87,65 +120,72 @@ class AnswerRoute:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answers one request."""
-        head = self._head(scope)
+        head = head_of(scope, timeout_s=self._timeout_s)
         body = await read_body(scope, receive, limit_bytes=self._max_body_bytes)
         exchange = self._parse(body, head)
-        await _until_disconnect(receive, self._reply(exchange, send))
+        await answer_exchange(self._intake, exchange, receive, send)
 
-    def _head(self, scope: Scope) -> RequestHead:
-        headers = {
-            key.decode("latin-1"): value.decode("latin-1") for key, value in scope["headers"]
-        }
-        text = headers.get(TIMEOUT_HEADER)
-        asked_s = None if text is None else parse_timeout_s(text, field="X-Request-Timeout-S")
-        return RequestHead(
-            request_id=scope[REQUEST_ID_SCOPE],
-            caller=scope[CALLER_SCOPE],
-            headers=headers,
-            deadline_unix_ms=deadline_unix_ms(asked_s, limit_s=self._timeout_s),
-        )
 
-    async def _reply(self, exchange: Exchange, send: Send) -> None:
-        left_s = exchange.ask.deadline_unix_ms / 1000 - time.time() + WRITE_GRACE_S
-        try:
-            async with asyncio.timeout(left_s):
-                if exchange.ask.stream:
-                    await self._stream(exchange, send)
-                else:
-                    await self._whole(exchange, send)
-        except TimeoutError as exc:
-            raise DeadlineExceeded("the client did not read its answer in time") from exc
+async def answer_exchange(intake: Intake, exchange: Exchange, receive: Receive, send: Send) -> None:
+    """Asks and answers; stops when the client leaves.
 
-    async def _stream(self, exchange: Exchange, send: Send) -> None:
-        stream = EventStream(send, exchange.headers)
-        try:
-            async with (
-                self._intake.answer(exchange.ask) as answer,
-                aclosing(answer.pieces()) as pieces,
-            ):
-                stream.add_headers(quota_headers(answer.quota))
-                async for piece in pieces:
-                    events = exchange.writer.events(piece)
-                    if events:
-                        await stream.write(events)
-        except Exception as exc:
-            if not stream.has_started:
-                raise
-            # The status line is gone: the error becomes an event, which clients raise.
-            if not isinstance(exc, TokenmillError):
-                log.error("answer.failed", exc_info=exc)
-            await stream.write(event(error_body(exc)))
-        await stream.end()
+    Raises:
+        TokenmillError: refused, or broken off before anything was sent.
+    """
+    await _until_disconnect(receive, _reply(intake, exchange, send))
 
-    async def _whole(self, exchange: Exchange, send: Send) -> None:
+
+async def _reply(intake: Intake, exchange: Exchange, send: Send) -> None:
+    left_s = exchange.ask.deadline_unix_ms / 1000 - time.time() + WRITE_GRACE_S
+    try:
+        async with asyncio.timeout(left_s):
+            if exchange.ask.stream:
+                await _stream(intake, exchange, send)
+            else:
+                await _whole(intake, exchange, send)
+    except TimeoutError as exc:
+        raise DeadlineExceeded("the client did not read its answer in time") from exc
+
+
+async def _stream(intake: Intake, exchange: Exchange, send: Send) -> None:
+    stream = EventStream(send, exchange.headers)
+    try:
         async with (
-            self._intake.answer(exchange.ask) as answer,
+            intake.answer(exchange.ask) as answer,
             aclosing(answer.pieces()) as pieces,
         ):
-            choices = whole_choices([piece async for piece in pieces])
-        body = exchange.writer.whole(choices)
-        headers = [*exchange.headers, *quota_headers(answer.quota)]
-        await send_reply(send, 200, body, headers=headers)
+            stream.add_headers(quota_headers(answer.quota))
+            if exchange.begin is not None:
+                exchange.begin(answer)
+            async for piece in pieces:
+                events = exchange.writer.events(piece)
+                if piece.usage is not None and exchange.keep is not None:
+                    await exchange.keep()
+                if events:
+                    await stream.write(events)
+    except Exception as exc:
+        if not stream.has_started:
+            raise
+        # The status line is gone: the error becomes an event, which clients raise.
+        if not isinstance(exc, TokenmillError):
+            log.error("answer.failed", exc_info=exc)
+        await stream.write(exchange.error_event(exc))
+    await stream.end()
+
+
+async def _whole(intake: Intake, exchange: Exchange, send: Send) -> None:
+    async with (
+        intake.answer(exchange.ask) as answer,
+        aclosing(answer.pieces()) as pieces,
+    ):
+        if exchange.begin is not None:
+            exchange.begin(answer)
+        choices = whole_choices([piece async for piece in pieces])
+    body = exchange.writer.whole(choices)
+    if exchange.keep is not None:
+        await exchange.keep()
+    headers = [*exchange.headers, *quota_headers(answer.quota)]
+    await send_reply(send, 200, body, headers=headers)
 
 
 async def _until_disconnect(receive: Receive, work: Coroutine[None, None, None]) -> None:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
 
 from starlette.routing import Route, Router
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -10,61 +13,96 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from gateway.access.authenticator import Authenticator
 from gateway.catalog import Catalog
 from gateway.http.answering import AnswerRoute, Exchange, RequestHead
+from gateway.http.anthropic_messages import AnthropicMessages
 from gateway.http.chat_completions import ChatCompletions
 from gateway.http.completions import Completions
 from gateway.http.door import Door
 from gateway.http.models import ListModels, ShowModel
 from gateway.http.native import NativeRoutes
 from gateway.http.probes import Readyz, livez, metrics
+from gateway.http.responses.routes import (
+    CreateResponse,
+    KeptResponse,
+    cancel,
+    delete,
+    deleted,
+    leave,
+    shown,
+)
+from gateway.http.responses.shelf import Shelf
+from gateway.http.token_routes import CountRoute, Detokenize, Tokenize
 from gateway.http.usage import ShowUsage
 from gateway.intake import Intake
+from gateway.prompts import PromptReader
 from gateway.readiness import Readiness
 from gateway.usage_book import UsageBook
 
-_MODEL_ROUTE = "/v1/models/{model}"
+
+@dataclass(frozen=True, slots=True)
+class HttpParts:
+    """What the routes stand on."""
+
+    intake: Intake
+    catalog: Catalog
+    prompts: PromptReader
+    readiness: Readiness
+    authenticator: Authenticator
+    usage: UsageBook
+    shelf: Shelf
+    tasks: asyncio.TaskGroup
 
 
-def build_app(
-    intake: Intake,
-    catalog: Catalog,
-    readiness: Readiness,
-    authenticator: Authenticator,
-    usage: UsageBook,
-    *,
-    max_body_bytes: int,
-    request_timeout_s: float,
-) -> ASGIApp:
+def build_app(parts: HttpParts, *, max_body_bytes: int, request_timeout_s: float) -> ASGIApp:
     """The HTTP door as an ASGI application."""
+    catalog, shelf = parts.catalog, parts.shelf
+    limits = {"max_body_bytes": max_body_bytes, "request_timeout_s": request_timeout_s}
 
     def answering(path: str, parse: Callable[[bytes, RequestHead], Exchange]) -> Route:
-        route = AnswerRoute(
-            intake, parse, max_body_bytes=max_body_bytes, request_timeout_s=request_timeout_s
-        )
-        return Route(path, route, methods=["POST"])
+        return Route(path, AnswerRoute(parts.intake, parse, **limits), methods=["POST"])
 
-    native = NativeRoutes(catalog)
+    counting = partial(CountRoute, parts.prompts, **limits)
+    native, anthropic = NativeRoutes(catalog), AnthropicMessages(catalog)
+    create_response = CreateResponse(parts.intake, catalog, shelf, parts.tasks, **limits)
+    response = "/v1/responses/{response_id}"
     routes = [
         answering("/v1/chat/completions", ChatCompletions(catalog).parse),
         answering("/v1/completions", Completions(catalog).parse),
+        Route("/v1/responses", create_response, methods=["POST"]),
+        Route(response, KeptResponse(shelf, leave, shown), methods=["GET"]),
+        Route(response, KeptResponse(shelf, delete, deleted), methods=["DELETE"]),
+        Route(f"{response}/cancel", KeptResponse(shelf, cancel, shown), methods=["POST"]),
+        answering("/v1/messages", anthropic.parse),
+        Route("/v1/messages/count_tokens", counting(anthropic.parse_count), methods=["POST"]),
+        Route("/tokenize", counting(Tokenize(catalog).parse), methods=["POST"]),
+        Route("/detokenize", Detokenize(catalog, max_body_bytes=max_body_bytes), methods=["POST"]),
         answering("/api/v1/inference/generate", native.parse_generate),
         answering("/api/chat/message", native.parse_message),
         Route("/v1/models", ListModels(catalog), methods=["GET"]),
         # A model's name may hold slashes.
         Route("/v1/models/{model:path}", ShowModel(catalog), methods=["GET"]),
-        Route("/api/v1/usage", ShowUsage(usage), methods=["GET"]),
+        Route("/api/v1/usage", ShowUsage(parts.usage), methods=["GET"]),
         Route("/livez", _Endpoint(livez), methods=["GET"]),
-        Route("/readyz", Readyz(readiness), methods=["GET"]),
+        Route("/readyz", Readyz(parts.readiness), methods=["GET"]),
         Route("/metrics", _Endpoint(metrics), methods=["GET"]),
     ]
-    known = {route.path for route in routes}
-
-    def route_of(path: str) -> str:
-        if path.startswith("/v1/models/"):
-            return _MODEL_ROUTE
-        return path if path in known else "unknown"
-
     router = Router(routes, redirect_slashes=False)
-    return Door(router, authenticator, route_of=route_of)
+    return Door(router, parts.authenticator, route_of=_Templates(routes).of)
+
+
+class _Templates:
+    """Paths to route templates, which name spans and metrics: few values, whatever is asked."""
+
+    def __init__(self, routes: list[Route]) -> None:
+        self._plain = {route.path for route in routes if not route.param_convertors}
+        self._patterns = [
+            (route.path_regex, route.path_format) for route in routes if route.param_convertors
+        ]
+
+    def of(self, path: str) -> str:
+        """The template of a path; `unknown` if there is none."""
+        if path in self._plain:
+            return path
+        return next((name for regex, name in self._patterns if regex.match(path)), "unknown")
 
 
 class _Endpoint:

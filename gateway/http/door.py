@@ -12,6 +12,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from gateway.access.authenticator import Authenticator
 from gateway.http.answering import CALLER_SCOPE, REQUEST_ID_SCOPE
+from gateway.http.anthropic_wire import anthropic_error_body
 from gateway.http.errors import error_body, error_headers, error_status
 from gateway.http.sse import send_reply
 from gateway.metrics import HTTP_DURATION
@@ -69,6 +70,11 @@ class Door:
             visit.end()
 
 
+def body_of(route: str) -> Callable[[BaseException], bytes]:
+    """How a route's clients read errors."""
+    return anthropic_error_body if route.startswith("/v1/messages") else error_body
+
+
 class _Visit:
     """One HTTP request on its way."""
 
@@ -118,7 +124,8 @@ class _Visit:
             log.warning("http.cut_off", http_route=self.route, error=repr(error))
             return
         headers = error_headers(error)
-        await send_reply(self.send, error_status(error), error_body(error), headers=headers)
+        body = body_of(self.route)(error)
+        await send_reply(self.send, error_status(error), body, headers=headers)
 
     def end(self) -> None:
         """Ends the span and counts."""

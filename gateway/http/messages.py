@@ -11,7 +11,7 @@ from services.core.errors import InvalidRequest
 from services.core.request import ChatMessage
 
 # "developer" is the newer name of "system"; chat templates know only the older one.
-_ROLES = {"system": "system", "developer": "system", "user": "user", "assistant": "assistant"}
+ROLES = {"system": "system", "developer": "system", "user": "user", "assistant": "assistant"}
 
 
 class ContentPart(msgspec.Struct):
@@ -52,10 +52,10 @@ def messages_of(messages: list[MessageFields]) -> tuple[ChatMessage, ...]:
 def _message(message: MessageFields, path: str) -> ChatMessage:
     for field in _UNSUPPORTED:
         refuse_unless_neutral(f"{path}.{field}", getattr(message, field), ([],))
-    role = _ROLES.get(message.role)
+    role = ROLES.get(message.role)
     if role is None:
         raise InvalidRequest(
-            f"{path}.role is {message.role[:64]!r}; allowed: {', '.join(_ROLES)}",
+            f"{path}.role is {message.role[:64]!r}; allowed: {', '.join(ROLES)}",
             field=f"{path}.role",
         )
     return ChatMessage(role, _text(message.content, f"{path}.content"))

@@ -21,6 +21,11 @@ def event(json_text: bytes) -> bytes:
     return b"data: " + json_text + b"\n\n"
 
 
+def named_event(name: str, json_text: bytes) -> bytes:
+    """One event that has a name."""
+    return b"event: " + name.encode() + b"\ndata: " + json_text + b"\n\n"
+
+
 async def send_reply(
     send: Send,
     status: int,

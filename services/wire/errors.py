@@ -24,26 +24,68 @@ class ErrorRow:
 
     Attributes:
         openai_type: `error.type` of the OpenAI wire format.
+        anthropic_type: the same of Anthropic's.
     """
 
     error: type[errors.TokenmillError]
     grpc_code: grpc.StatusCode
     http_status: int
     openai_type: str
+    anthropic_type: str = "api_error"
 
 
 # Most specific first: the first row that fits an error is its row.
 ERROR_TABLE: tuple[ErrorRow, ...] = (
-    ErrorRow(errors.BodyTooLarge, grpc.StatusCode.INVALID_ARGUMENT, 413, "invalid_request_error"),
-    ErrorRow(errors.InvalidRequest, grpc.StatusCode.INVALID_ARGUMENT, 400, "invalid_request_error"),
-    ErrorRow(errors.Unauthenticated, grpc.StatusCode.UNAUTHENTICATED, 401, "authentication_error"),
-    ErrorRow(errors.PermissionDenied, grpc.StatusCode.PERMISSION_DENIED, 403, "permission_error"),
-    ErrorRow(errors.NotFound, grpc.StatusCode.NOT_FOUND, 404, "not_found_error"),
-    ErrorRow(errors.Conflict, grpc.StatusCode.ABORTED, 409, "conflict_error"),
-    ErrorRow(errors.QuotaExceeded, grpc.StatusCode.RESOURCE_EXHAUSTED, 429, "rate_limit_error"),
-    ErrorRow(errors.Overloaded, grpc.StatusCode.UNAVAILABLE, 503, "overloaded_error"),
+    ErrorRow(
+        errors.BodyTooLarge,
+        grpc.StatusCode.INVALID_ARGUMENT,
+        413,
+        "invalid_request_error",
+        "request_too_large",
+    ),
+    ErrorRow(
+        errors.InvalidRequest,
+        grpc.StatusCode.INVALID_ARGUMENT,
+        400,
+        "invalid_request_error",
+        "invalid_request_error",
+    ),
+    ErrorRow(
+        errors.Unauthenticated,
+        grpc.StatusCode.UNAUTHENTICATED,
+        401,
+        "authentication_error",
+        "authentication_error",
+    ),
+    ErrorRow(
+        errors.PermissionDenied,
+        grpc.StatusCode.PERMISSION_DENIED,
+        403,
+        "permission_error",
+        "permission_error",
+    ),
+    ErrorRow(errors.NotFound, grpc.StatusCode.NOT_FOUND, 404, "not_found_error", "not_found_error"),
+    ErrorRow(
+        errors.Conflict, grpc.StatusCode.ABORTED, 409, "conflict_error", "invalid_request_error"
+    ),
+    ErrorRow(
+        errors.QuotaExceeded,
+        grpc.StatusCode.RESOURCE_EXHAUSTED,
+        429,
+        "rate_limit_error",
+        "rate_limit_error",
+    ),
+    ErrorRow(
+        errors.Overloaded, grpc.StatusCode.UNAVAILABLE, 503, "overloaded_error", "overloaded_error"
+    ),
     ErrorRow(errors.DependencyLost, grpc.StatusCode.UNAVAILABLE, 503, "api_error"),
-    ErrorRow(errors.DeadlineExceeded, grpc.StatusCode.DEADLINE_EXCEEDED, 504, "timeout_error"),
+    ErrorRow(
+        errors.DeadlineExceeded,
+        grpc.StatusCode.DEADLINE_EXCEEDED,
+        504,
+        "timeout_error",
+        "timeout_error",
+    ),
     ErrorRow(errors.RequestCancelled, grpc.StatusCode.CANCELLED, 499, "cancelled_error"),
 )
 INTERNAL_ROW = ErrorRow(errors.TokenmillError, grpc.StatusCode.INTERNAL, 500, "api_error")

@@ -43,7 +43,9 @@ async def served(settings: GatewaySettings) -> AsyncIterator[Served]:
             settings,
             bus=cluster.queue,
             is_bus_connected=lambda: True,
-            stores=Stores(cluster.store, cluster.access, cluster.store, cluster.store),
+            stores=Stores(
+                *(cluster.store, cluster.access, cluster.store, cluster.store, cluster.store)
+            ),
             tokenizer=cluster.tokenizer,
             tasks=tasks,
         )

@@ -25,10 +25,22 @@ ASKS = [
     ("POST", "/v1/chat/completions", {"messages": HI, "max_tokens": 2}),
     ("POST", "/v1/completions", {"prompt": "a", "max_tokens": 2}),
     ("POST", "/api/v1/inference/generate", {"prompt": "a", "max_tokens": 2, "stream": False}),
+    ("POST", "/v1/responses", {"input": "hi", "max_output_tokens": 2}),
+    ("POST", "/v1/messages", {"model": MODEL, "max_tokens": 2, "messages": HI}),
+    ("POST", "/v1/messages/count_tokens", {"model": MODEL, "messages": HI}),
+    ("POST", "/tokenize", {"prompt": "a"}),
+    ("POST", "/detokenize", {"tokens": [1]}),
     ("POST", "/api/chat/message", {"message": "hi", "max_tokens": 2, "stream": False}),
 ]
 READS = [("GET", "/v1/models", None), ("GET", f"/v1/models/{MODEL}", None)]
-OTHERS = [("GET", "/metrics", None), ("GET", "/api/v1/usage", None), ("GET", "/nowhere", None)]
+OTHERS = [
+    ("GET", "/metrics", None),
+    ("GET", "/api/v1/usage", None),
+    ("GET", "/v1/responses/resp_a", None),
+    ("DELETE", "/v1/responses/resp_a", None),
+    ("POST", "/v1/responses/resp_a/cancel", None),
+    ("GET", "/nowhere", None),
+]
 WRONG = ["none", "tm-", "tm-" + "0" * 12 + "-" + "a" * 43, "sk-abc"]
 
 
@@ -48,7 +60,7 @@ async def test_every_endpoint_refuses_a_wrong_key(
     for headers in ({}, *(bearer(key) for key in WRONG)):
         reply = await client.request(method, path, json=body, headers=headers)
         assert reply.status_code == 401, (path, headers)
-        assert reply.json()["error"]["type"] == "authentication_error"
+        assert reply.json()["error"]["type"] == "authentication_error", reply.text
         assert reply.headers["www-authenticate"].startswith("Bearer")
     assert working.cluster.queue.message_ids == []
 
@@ -74,7 +86,7 @@ async def test_a_key_does_what_its_scopes_say(working: Served, client: httpx.Asy
     reader = bearer(access.add_key(scopes=frozenset({Scope.SESSIONS})))
     operator = bearer(access.add_key(scopes=frozenset({Scope.ADMIN})))
     _, chat, chat_body = ASKS[0]
-    _, message, message_body = ASKS[3]
+    _, message, message_body = ASKS[-1]
 
     async def status(path: str, body: object, headers: dict[str, str]) -> int:
         return (await client.post(path, json=body, headers=headers)).status_code
@@ -95,7 +107,7 @@ async def test_a_key_for_other_models_sees_and_uses_none(
     assert (await client.get(f"/v1/models/{MODEL}", headers=headers)).status_code == 403
     for method, path, body in ASKS:
         reply = await client.request(method, path, json=body, headers=headers)
-        assert (reply.status_code, reply.json()["error"]["code"]) == (403, "model_not_allowed")
+        assert (reply.status_code, reply.json()["error"]["type"]) == (403, "permission_error")
 
 
 async def test_the_same_session_id_is_another_session_for_another_tenant(
@@ -123,6 +135,20 @@ async def test_a_tenant_cannot_go_on_with_another_ones_session(
     none_such = await client.post("/api/chat/message", json=body, headers=stranger | unknown)
     assert reply.status_code == none_such.status_code == 404
     assert reply.json()["error"]["code"] == none_such.json()["error"]["code"]
+
+
+async def test_a_kept_response_is_its_tenants_alone(working: Served, client: httpx.AsyncClient):
+    access = working.cluster.access
+    owner, stranger = bearer(access.add_key(tenant="one")), bearer(access.add_key(tenant="two"))
+    body = {"input": "hi", "max_output_tokens": 2, "background": True}
+    made = (await client.post("/v1/responses", json=body, headers=owner)).json()["id"]
+    path = f"/v1/responses/{made}"
+    assert (await client.get(path, headers=owner)).status_code == 200
+    for method, url in (("GET", path), ("DELETE", path), ("POST", f"{path}/cancel")):
+        assert (await client.request(method, url, headers=stranger)).status_code == 404
+    more = {"input": "hi", "previous_response_id": made}
+    reply = await client.post("/v1/responses", json=more, headers=stranger)
+    assert reply.status_code == 404
 
 
 async def test_the_grpc_door_asks_for_the_same_keys(working: Served):
