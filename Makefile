@@ -10,7 +10,7 @@ ONCE ?=
 PYTEST_ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test test-fast flow check fmt lint types layers protos compose-test gpu-check bench clean
+.PHONY: help setup run test test-fast flow check fmt lint types layers protos compose-test gpu-check bench bench-peers clean
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-14s %s\n", $$1, $$2}'
@@ -56,6 +56,9 @@ gpu-check: setup ## conformance and benchmarks on a machine with an NVIDIA GPU
 
 bench: setup ## cost of the stack against the bare engine, as JSON
 	$(BIN)/tokenmill bench overhead --json
+
+bench-peers: setup ## other engines beside us in one run: installs them, writes docs/benchmarks/peers.*
+	$(BIN)/tokenmill bench peers --out docs/benchmarks
 
 clean: ## remove what setup made (not the model cache)
 	rm -rf $(VENV) protos/gen build *.egg-info .pytest_cache .ruff_cache

@@ -11,11 +11,10 @@ from typing import Any
 
 from benchmarks.overhead import OverheadPlan, load_prompts, measure_overhead
 from benchmarks.sides import EngineSide, StackSide
-from services.cli.cluster.background import start_detached
 from services.cli.cluster.plan import LOW_PRIORITY
-from services.cli.cluster.state import ClusterState, read_state, running_cluster
-from services.cli.terminal import console_report, err
-from services.cli.up import Wanted, down, prepare
+from services.cli.cluster.state import ClusterState, read_state
+from services.cli.own_cluster import own_cluster
+from services.cli.terminal import err
 
 
 def overhead(
@@ -61,18 +60,5 @@ def _cluster(
         err.print(f"measuring the cluster at {state.http_url}")
         yield state
         return
-    with tempfile.TemporaryDirectory(prefix="tokenmill-bench-") as own_dir:
-        wanted = Wanted(
-            state_dir=Path(own_dir),
-            model=model,
-            engine=engine,
-            dtype=dtype,
-            http_port=0,
-            grpc_port=0,
-        )
-        options = prepare(wanted)
-        start_detached(options, console_report())
-        try:
-            yield running_cluster(options.state_dir)
-        finally:
-            down(options.state_dir)
+    with own_cluster(model=model, engine=engine, dtype=dtype) as state:
+        yield state

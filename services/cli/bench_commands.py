@@ -68,7 +68,7 @@ def bench_engine(
             num_rounds=rounds, decode_tokens=tokens, kv_tokens=kv_tokens, with_shares=shares
         ),
         model=model,
-        precisions=[name.strip() for name in precisions.split(",") if name.strip()],
+        precisions=flags.parts(precisions),
     )
     typer.echo(json.dumps(result, indent=None if as_json else 2))
 
@@ -137,8 +137,43 @@ def bench_quality(
 
     result = command(
         model=model,
-        precisions=[name.strip() for name in precisions.split(",") if name.strip()],
+        precisions=flags.parts(precisions),
         num_tokens=tokens,
         is_perturbed=perturbed,
     )
     typer.echo(json.dumps(result, indent=None if as_json else 2))
+
+
+@bench.command(name="peers")
+def bench_peers(
+    as_json: flags.AsJson = False,
+    peers: Annotated[
+        str, typer.Option(help="Which, by commas; default: all.", show_default=False)
+    ] = "",
+    precisions: Annotated[str, typer.Option(help="Which, by commas: bf16, int8.")] = "bf16,int8",
+    rounds: Annotated[int, typer.Option(min=1, help="How often each cell is measured.")] = 3,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Folder for peers.json and peers.md too.", show_default=False),
+    ] = None,
+    cache_dir: Annotated[
+        Path | None,
+        typer.Option(help="Holds the peers' environments. Default: beside the model's cache."),
+    ] = None,
+) -> None:
+    """Other engines beside us in one run: installs them from a package index, then takes turns."""
+    from benchmarks.peers.table import as_markdown
+    from services.cli.bench_peers import peers as command
+
+    result = command(
+        flags.parts(peers),
+        precisions=flags.parts(precisions),
+        num_rounds=rounds,
+        peers_dir=cache_dir,
+    )
+    page = as_markdown(result)
+    if out is not None:
+        out.mkdir(parents=True, exist_ok=True)
+        (out / "peers.json").write_text(json.dumps(result, indent=2) + "\n")
+        (out / "peers.md").write_text(page)
+    typer.echo(json.dumps(result) if as_json else page)

@@ -95,6 +95,11 @@ def state_dir_of(given: Path | None) -> Path:
     return given.absolute() if given is not None else default_state_dir()
 
 
+def parts(text: str) -> list[str]:
+    """What stands between commas."""
+    return [part.strip() for part in text.split(",") if part.strip()]
+
+
 def print_json(value: Any) -> None:
     """Prints one line of JSON, for programs."""
     typer.echo(json.dumps(value))
