@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import ctypes
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -143,4 +142,4 @@ def _made(llama_cpp: Any, wish: Wish) -> Path:
 
 
 if __name__ == "__main__":
-    sys.exit(run_peer(load))
+    run_peer(load)

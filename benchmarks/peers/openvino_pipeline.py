@@ -76,4 +76,4 @@ def _exported(wish: Wish) -> Path:
 
 
 if __name__ == "__main__":
-    sys.exit(run_peer(load))
+    run_peer(load)

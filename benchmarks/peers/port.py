@@ -11,12 +11,13 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import NoReturn, Protocol
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,8 +56,8 @@ class Peer(Protocol):
         ...
 
 
-def run_peer(load: Callable[[Wish], Peer]) -> int:
-    """The program of a peer; returns its exit status."""
+def run_peer(load: Callable[[Wish], Peer]) -> NoReturn:
+    """The program of a peer."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--model", type=Path, required=True)
     parser.add_argument("--gguf", type=Path, required=True)
@@ -72,7 +73,8 @@ def run_peer(load: Callable[[Wish], Peer]) -> int:
         began = time.perf_counter()
         num_tokens = peer.generate(order["prompts"], order["max_tokens"], order["concurrency"])
         _say({"wall_s": time.perf_counter() - began, "num_tokens": num_tokens})
-    return 0
+    # Threads of a library may not end by themselves.
+    os._exit(0)
 
 
 def _say(answer: dict[str, object]) -> None:

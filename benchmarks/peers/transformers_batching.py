@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -66,4 +65,4 @@ def load(wish: Wish) -> ContinuousBatching:
 
 
 if __name__ == "__main__":
-    sys.exit(run_peer(load))
+    run_peer(load)

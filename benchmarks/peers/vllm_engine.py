@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -63,4 +62,4 @@ def load(wish: Wish) -> Vllm:
 
 
 if __name__ == "__main__":
-    sys.exit(run_peer(load))
+    run_peer(load)
