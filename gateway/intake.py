@@ -26,6 +26,7 @@ from gateway.record import AnswerRecord
 from gateway.request_ids import choice_request_id
 from gateway.sessions import Sessions, Turn
 from gateway.text_stream import TextStream
+from gateway.trimming import trim
 from gateway.usage_book import UsageBook
 from services.core.caller import Scope
 from services.core.errors import (
@@ -115,7 +116,7 @@ class Intake:
             with trace.use_span(record.span, record_exception=False, set_status_on_exception=False):
                 if ask.session_id and isinstance(ask.prompt, ChatPrompt):
                     turn = await self._sessions.begin(ask, ask.prompt)
-                    ask = replace(ask, prompt=turn.prompt)
+                    ask = replace(ask, prompt=await self._trimmed(ask, turn, model))
                 for request in await self._requests(ask, model, grant):
                     live = LiveRequest(request, current_trace())
                     self._live.add(live)
@@ -180,6 +181,19 @@ class Intake:
         model = self._catalog.find(ask.model)
         ask.caller.require_model(model.name)
         return model
+
+    async def _trimmed(self, ask: Ask, turn: Turn, model: ServedModel) -> ChatPrompt:
+        async def count(prompt: ChatPrompt) -> int:
+            deadline = ask.deadline_unix_ms
+            return len(await self._prompts.token_ids(prompt, model, deadline_unix_ms=deadline))
+
+        return await trim(
+            turn.prompt,
+            num_new=turn.num_new_messages,
+            max_tokens=ask.sampling.max_tokens,
+            max_model_len=model.description.max_model_len,
+            count=count,
+        )
 
     async def _requests(self, ask: Ask, model: ServedModel, grant: Grant) -> list[QueuedRequest]:
         """Validates and tokenizes; one request for each choice.

@@ -118,13 +118,14 @@ def build(
         ring.limits_of if ring is not None else _no_limits,
     )
     usage = UsageBook(stores.usage)
+    sessions = Sessions(stores.sessions, tasks, max_session_bytes=settings.max_session_bytes)
     prompts = PromptReader(tokenizer)
     intake = Intake(
         catalog=catalog,
         prompts=prompts,
         live_requests=live_requests,
         dispatcher=dispatcher,
-        sessions=Sessions(stores.sessions, tasks, max_session_bytes=settings.max_session_bytes),
+        sessions=sessions,
         quotas=quotas,
         usage=usage,
         default_max_tokens=settings.default_max_tokens,
@@ -154,6 +155,7 @@ def build(
             authenticator=authenticator,
             usage=usage,
             shelf=Shelf(stores.responses, max_bytes=2 * settings.max_session_bytes),
+            sessions=sessions,
             tasks=tasks,
         ),
         max_body_bytes=settings.max_body_bytes,

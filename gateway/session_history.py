@@ -117,6 +117,35 @@ def close_turn(
     return StoredSession((*session.messages, *stored))
 
 
+def num_turns(messages: tuple[ChatMessage, ...], *, num_new: int) -> int:
+    """Whole earlier turns in a conversation whose last num_new messages are new."""
+    return len(_turns(messages[: len(messages) - num_new]))
+
+
+def without_oldest(
+    messages: tuple[ChatMessage, ...], *, num_new: int, num_dropped: int
+) -> tuple[ChatMessage, ...]:
+    """A conversation without its num_dropped oldest turns.
+
+    A system message at the beginning stays, and so do the last num_new messages.
+    """
+    history, new = messages[: len(messages) - num_new], messages[len(messages) - num_new :]
+    system = tuple(message for message in history[:1] if message.role == "system")
+    kept = [message for turn in _turns(history)[num_dropped:] for message in turn]
+    return (*system, *kept, *new)
+
+
+def _turns(history: tuple[ChatMessage, ...]) -> list[list[ChatMessage]]:
+    """Each begins with what a user said."""
+    turns: list[list[ChatMessage]] = []
+    for message in history:
+        if message.role == "user":
+            turns.append([message])
+        elif turns:
+            turns[-1].append(message)
+    return turns
+
+
 def conversation(
     session: StoredSession, messages: tuple[ChatMessage, ...]
 ) -> tuple[ChatMessage, ...]:

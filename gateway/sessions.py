@@ -22,7 +22,7 @@ from gateway.session_history import (
 from services.core.errors import NotFound, TokenmillError
 from services.core.request import ChatMessage
 from services.runtime.logs import get_logger
-from services.wire.subjects import token
+from services.wire.subjects import name_of_token, token
 
 log = get_logger(__name__)
 
@@ -43,6 +43,23 @@ class SessionStore(Protocol):
 
         Raises:
             Conflict: it has another.
+            DependencyLost: the store does not answer.
+        """
+        ...
+
+    async def delete(self, key: str, *, revision: int) -> None:
+        """Removes the key if it still has this revision.
+
+        Raises:
+            Conflict: it has another.
+            DependencyLost: the store does not answer.
+        """
+        ...
+
+    async def keys(self, pattern: str) -> list[str]:
+        """Keys of this pattern.
+
+        Raises:
             DependencyLost: the store does not answer.
         """
         ...
@@ -72,15 +89,10 @@ class Sessions:
             DependencyLost: the store does not answer.
         """
         check_session_id(ask.session_id, field="session_id")
-        key = f"{token(ask.tenant)}.{token(ask.session_id)}"
+        key = _key(ask.tenant, ask.session_id)
         payload, revision = await self._store.read(key)
         if not payload and is_own_session_id(ask.session_id) and not ask.begins_session:
-            raise NotFound(
-                f"session {ask.session_id} does not exist or has expired;"
-                " begin a new one by naming none",
-                field="session_id",
-                reason="SESSION_NOT_FOUND",
-            )
+            raise _not_found(ask.session_id)
         before = decode_session(payload) if payload else StoredSession()
         opened = open_turn(
             before,
@@ -93,6 +105,40 @@ class Sessions:
         value = encode_session(opened, max_bytes=2 * self._max_bytes)
         revision = await self._store.write(key, value, revision=revision)
         return Turn(self, key, StoredSession(before.messages), revision, prompt)
+
+    async def ids_of(self, tenant: str) -> list[str]:
+        """Ids of a tenant's sessions, in order.
+
+        Raises:
+            DependencyLost: the store does not answer.
+        """
+        keys = await self._store.keys(f"{token(tenant)}.*")
+        return sorted(name_of_token(key.partition(".")[2]) for key in keys)
+
+    async def read(self, tenant: str, session_id: str) -> StoredSession:
+        """One session of a tenant.
+
+        Raises:
+            NotFound: the tenant has no such session.
+            DependencyLost: the store does not answer.
+        """
+        payload, _ = await self._store.read(_key(tenant, session_id))
+        if not payload:
+            raise _not_found(session_id)
+        return decode_session(payload)
+
+    async def delete(self, tenant: str, session_id: str) -> None:
+        """Forgets a session; an answer that is being given in it is not kept.
+
+        Raises:
+            NotFound: the tenant has no such session.
+            Conflict: somebody is changing it; try again.
+            DependencyLost: the store does not answer.
+        """
+        payload, revision = await self._store.read(_key(tenant, session_id))
+        if not payload:
+            raise _not_found(session_id)
+        await self._store.delete(_key(tenant, session_id), revision=revision)
 
     async def write(self, key: str, session: StoredSession, *, revision: int) -> None:
         """Writes a session back.
@@ -116,6 +162,18 @@ class Sessions:
             log.warning("session.not_released", reason=exc.reason)
 
 
+def _key(tenant: str, session_id: str) -> str:
+    return f"{token(tenant)}.{token(session_id)}"
+
+
+def _not_found(session_id: str) -> NotFound:
+    return NotFound(
+        f"session {session_id[:128]} does not exist or has expired; begin a new one by naming none",
+        field="session_id",
+        reason="SESSION_NOT_FOUND",
+    )
+
+
 class Turn:
     """One turn: commit it with the answer, or leave it and nothing has happened."""
 
@@ -128,6 +186,7 @@ class Turn:
         self._revision = revision
         self._messages: tuple[ChatMessage, ...] = prompt.messages
         self._is_open = True
+        self.num_new_messages = len(prompt.messages)
         self.prompt = replace(prompt, messages=conversation(before, prompt.messages))
 
     async def commit(self, answer: str) -> None:

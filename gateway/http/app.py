@@ -30,11 +30,13 @@ from gateway.http.responses.routes import (
     shown,
 )
 from gateway.http.responses.shelf import Shelf
+from gateway.http.session_routes import SessionRoute, SessionWork
 from gateway.http.token_routes import CountRoute, Detokenize, Tokenize
 from gateway.http.usage import ShowUsage
 from gateway.intake import Intake
 from gateway.prompts import PromptReader
 from gateway.readiness import Readiness
+from gateway.sessions import Sessions
 from gateway.usage_book import UsageBook
 
 
@@ -49,6 +51,7 @@ class HttpParts:
     authenticator: Authenticator
     usage: UsageBook
     shelf: Shelf
+    sessions: Sessions
     tasks: asyncio.TaskGroup
 
 
@@ -63,6 +66,7 @@ def build_app(parts: HttpParts, *, max_body_bytes: int, request_timeout_s: float
     counting = partial(CountRoute, parts.prompts, **limits)
     native, anthropic = NativeRoutes(catalog), AnthropicMessages(catalog)
     create_response = CreateResponse(parts.intake, catalog, shelf, parts.tasks, **limits)
+    work, session = SessionWork(parts.sessions), "/api/chat/sessions/{session_id}"
     response = "/v1/responses/{response_id}"
     routes = [
         answering("/v1/chat/completions", ChatCompletions(catalog).parse),
@@ -77,6 +81,9 @@ def build_app(parts: HttpParts, *, max_body_bytes: int, request_timeout_s: float
         Route("/detokenize", Detokenize(catalog, max_body_bytes=max_body_bytes), methods=["POST"]),
         answering("/api/v1/inference/generate", native.parse_generate),
         answering("/api/chat/message", native.parse_message),
+        Route("/api/chat/sessions", SessionRoute(work.show_all), methods=["GET"]),
+        Route(session, SessionRoute(work.show), methods=["GET"]),
+        Route(session, SessionRoute(work.delete), methods=["DELETE"]),
         Route("/v1/models", ListModels(catalog), methods=["GET"]),
         # A model's name may hold slashes.
         Route("/v1/models/{model:path}", ShowModel(catalog), methods=["GET"]),

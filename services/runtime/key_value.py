@@ -15,6 +15,7 @@ from nats.js.kv import KeyValue
 from services.core.errors import Conflict, DependencyLost
 from services.runtime.bus import Bus
 
+_WRONG_REVISION = (10071, 10164)
 _LOST = (nats.errors.Error, nats.js.errors.Error, OSError, asyncio.TimeoutError)
 
 
@@ -90,6 +91,37 @@ class KeyValueBucket:
         except _LOST as exc:
             raise self._lost(exc) from exc
 
+    async def delete(self, key: str, *, revision: int) -> None:
+        """Removes the key if it still has this revision.
+
+        Raises:
+            Conflict: it has another.
+            DependencyLost: the broker does not answer.
+        """
+        try:
+            await (await self._open()).delete(key, last=revision)
+        except nats.js.errors.APIError as exc:
+            if exc.err_code in _WRONG_REVISION:
+                raise Conflict(f"somebody else changed {self._what} meanwhile") from exc
+            raise self._lost(exc) from exc
+        except _LOST as exc:
+            raise self._lost(exc) from exc
+
+    async def keys(self, pattern: str) -> list[str]:
+        """Keys of this pattern that have a value.
+
+        Raises:
+            DependencyLost: the broker does not answer.
+        """
+        found: list[str] = []
+        async with self.watch(pattern, keys_only=True) as changes:
+            async for change in changes:
+                if change is None:
+                    break
+                if change.value is not None:
+                    found.append(change.key)
+        return found
+
     async def entries(self, pattern: str = ">") -> dict[str, bytes]:
         """Everything that is there now, under keys of this pattern (`*`: one token, `>`: the rest).
 
@@ -106,15 +138,17 @@ class KeyValueBucket:
         return found
 
     @asynccontextmanager
-    async def watch(self, pattern: str = ">") -> AsyncIterator[AsyncIterator[Change | None]]:
-        """Every entry, then None, then each change as it comes.
+    async def watch(
+        self, pattern: str = ">", *, keys_only: bool = False
+    ) -> AsyncIterator[AsyncIterator[Change | None]]:
+        """Every entry, then None, then each change as it comes; with keys_only, without values.
 
         Raises:
             DependencyLost: the broker does not answer, or the connection was lost meanwhile: what
                 changed then is not known, so the reader begins again.
         """
         try:
-            watcher = await (await self._open()).watch(pattern)
+            watcher = await (await self._open()).watch(pattern, meta_only=keys_only)
         except _LOST as exc:
             raise self._lost(exc) from exc
         try:

@@ -107,6 +107,13 @@ def message_id(request_id: str, attempt: int) -> str:
     return f"{request_id}.{attempt}"
 
 
+def name_of_token(text: str) -> str:
+    """The name that `token` made this of."""
+    first, *escaped = text.split("=")
+    raw = first.encode() + b"".join(bytes.fromhex(part[:2]) + part[2:].encode() for part in escaped)
+    return raw.decode()
+
+
 def token(name: str) -> str:
     """A name as one subject token: letters, digits, - and _ stay, the rest becomes =XX per byte."""
     return "".join(

@@ -78,6 +78,14 @@ class FakeStore:
         self.values[key] = (value, revision + 1)
         return revision + 1
 
+    async def delete(self, key: str, *, revision: int) -> None:
+        if self.values[key][1] != revision:
+            raise Conflict("changed meanwhile")
+        del self.values[key]
+
+    async def keys(self, pattern: str) -> list[str]:
+        return list(await self.entries(pattern))
+
     async def entries(self, pattern: str = ">") -> dict[str, bytes]:
         return {key: value for key, (value, _) in self.values.items() if fnmatchcase(key, pattern)}
 

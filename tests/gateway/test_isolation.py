@@ -36,6 +36,9 @@ READS = [("GET", "/v1/models", None), ("GET", f"/v1/models/{MODEL}", None)]
 OTHERS = [
     ("GET", "/metrics", None),
     ("GET", "/api/v1/usage", None),
+    ("GET", "/api/chat/sessions", None),
+    ("GET", "/api/chat/sessions/a", None),
+    ("DELETE", "/api/chat/sessions/a", None),
     ("GET", "/v1/responses/resp_a", None),
     ("DELETE", "/v1/responses/resp_a", None),
     ("POST", "/v1/responses/resp_a/cancel", None),
@@ -135,6 +138,30 @@ async def test_a_tenant_cannot_go_on_with_another_ones_session(
     none_such = await client.post("/api/chat/message", json=body, headers=stranger | unknown)
     assert reply.status_code == none_such.status_code == 404
     assert reply.json()["error"]["code"] == none_such.json()["error"]["code"]
+
+
+async def test_a_session_is_listed_read_and_deleted_by_its_tenant_alone(
+    working: Served, client: httpx.AsyncClient
+):
+    access = working.cluster.access
+    owner, stranger = bearer(access.add_key(tenant="one")), bearer(access.add_key(tenant="two"))
+    blind = bearer(access.add_key(tenant="one", scopes=frozenset({Scope.INFERENCE})))
+    body = {"message": "hi", "max_tokens": 2, "stream": False}
+    await client.post("/api/chat/message", json=body, headers=owner | {"x-session-id": "a:b"})
+    path, every = "/api/chat/sessions/a:b", "/api/chat/sessions"
+
+    async def ids(headers: dict[str, str]) -> list[str]:
+        return [one["id"] for one in (await client.get(every, headers=headers)).json()["data"]]
+
+    assert (await ids(owner), await ids(stranger)) == (["a:b"], [])
+    assert (await client.get(every, headers=blind)).status_code == 403
+    read = (await client.get(path, headers=owner)).json()
+    assert [message["content"] for message in read["messages"]] == ["hi", "ab"]
+    for method in ("GET", "DELETE"):
+        assert (await client.request(method, path, headers=stranger)).status_code == 404
+    assert (await client.delete(path, headers=owner)).json()["deleted"]
+    assert (await client.get(path, headers=owner)).status_code == 404
+    assert await ids(owner) == []
 
 
 async def test_a_kept_response_is_its_tenants_alone(working: Served, client: httpx.AsyncClient):

@@ -84,3 +84,30 @@ async def test_a_refused_turn_leaves_the_session_free(working: Served, client):
         while (await say(client, "one", "s")).status_code == 409:
             pass
     assert history(working, "s") == ["one", "abc"]
+
+
+async def test_a_history_that_does_not_fit_loses_its_oldest_turns(working: Served, client):
+    """The context is 256 tokens, a letter each: four turns of 63 do not fit beside an answer."""
+    for turn in "abcd":
+        reply = await say(client, turn * 60, "s")
+        assert reply.status_code == 200
+    reply = await say(client, "e" * 60, "s", max_tokens=20)
+    assert reply.status_code == 200
+    seen = [m.content for m in working.cluster.tokenizer.conversations[-1]]
+    assert seen == ["c" * 60, "abc", "d" * 60, "abc", "e" * 60]
+    assert len(history(working, "s")) == 10
+
+
+@pytest.mark.parametrize("limit", ["0", "1001", "x", "-1"])
+async def test_a_bad_limit_of_a_list_is_400(served: Served, client, limit: str):
+    reply = await client.get(f"/api/chat/sessions?limit={limit}")
+    assert (reply.status_code, reply.json()["error"]["param"]) == (400, "limit")
+
+
+async def test_sessions_are_listed_in_pages(working: Served, client):
+    for name in ("a", "b", "c"):
+        await say(client, "hi", name)
+    first = (await client.get("/api/chat/sessions?limit=2")).json()
+    assert ([one["id"] for one in first["data"]], first["has_more"]) == (["a", "b"], True)
+    rest = (await client.get("/api/chat/sessions?after=b")).json()
+    assert ([one["id"] for one in rest["data"]], rest["has_more"]) == (["c"], False)

@@ -1,5 +1,8 @@
 import asyncio
 
+import pytest
+
+from services.core.errors import Conflict
 from services.runtime.bus import connect_bus
 from services.runtime.key_value import Change, KeyValueBucket
 from tests.support.nats import NatsServer
@@ -22,3 +25,16 @@ async def test_an_empty_bucket_says_so_at_once(nats_server: NatsServer):
         assert await bucket.entries() == {}
         await bucket.put("a", b"1")
         assert await bucket.entries() == {"a": b"1"}
+
+
+async def test_keys_are_listed_and_deleted_by_revision(nats_server: NatsServer):
+    async with connect_bus(nats_server.url, name="test") as bus:
+        bucket = KeyValueBucket(bus, "b", what="the test store")
+        revision = await bucket.write("t.a", b"1", revision=0)
+        await bucket.put("u.a", b"1")
+        assert await bucket.keys("t.*") == ["t.a"]
+        with pytest.raises(Conflict):
+            await bucket.delete("t.a", revision=revision + 7)
+        await bucket.delete("t.a", revision=revision)
+        assert await bucket.keys("t.*") == []
+        assert await bucket.read("t.a") == (b"", 0)

@@ -10,6 +10,7 @@ from services.wire.subjects import (
     lane_notice_subject,
     lane_of,
     lane_of_subject,
+    name_of_token,
     requests_consumer,
     requests_subject,
     token,
@@ -38,3 +39,8 @@ def test_a_lane_is_found_in_its_subject(tenant: str, request_class: RequestClass
     assert lane_of_subject(requests_subject("a.b", lane)) == lane
     assert lane_of_subject(lane_notice_subject("a.b", lane)) == lane
     assert "." not in requests_consumer("a.b", lane)
+
+
+@pytest.mark.parametrize("name", ["", "plain", "a:b.c", "ä=3", "=41", "a b"])
+def test_a_token_can_be_read_back(name: str):
+    assert name_of_token(token(name)) == name
