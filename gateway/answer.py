@@ -66,7 +66,9 @@ class Answer:
             TokenmillError: the answer broke off; what came before was given out.
         """
         num_running = len(self._choices)
-        async with aclosing(self._merged()) as merged:
+        # One choice needs no merging, and each layer costs every token.
+        source = self._choices[0].pieces() if num_running == 1 else self._merged()
+        async with aclosing(source) as merged:
             async for piece in merged:
                 if piece.choice_idx == 0:
                     self._seen.append(piece.text)
@@ -79,11 +81,6 @@ class Answer:
                 yield piece
 
     async def _merged(self) -> AsyncGenerator[Piece, None]:
-        if len(self._choices) == 1:
-            async with aclosing(self._choices[0].pieces()) as pieces:
-                async for piece in pieces:
-                    yield piece
-            return
         streams = [choice.pieces() for choice in self._choices]
         waiting = {asyncio.ensure_future(anext(stream)): stream for stream in streams}
         try:

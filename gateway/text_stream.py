@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from gateway.detokenizer import Detokenizer, TokenVocabulary
+from gateway.detokenizer import TokenVocabulary, open_detokenizer
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +43,7 @@ class TextStream:
         stop: Sequence[str] = (),
         prompt_token_ids: Sequence[int] = (),
     ) -> None:
-        self._detokenizer = Detokenizer(vocabulary, prompt_token_ids)
+        self._detokenizer = open_detokenizer(vocabulary, prompt_token_ids)
         self._stop = tuple(stop)
         self._max_held_chars = max((len(text) for text in self._stop), default=1) - 1
         # Text that may turn out to be the beginning of a stop string.

@@ -13,12 +13,18 @@ _WORD_START = "\u2581"
 
 
 class TokenBytes:
-    """Bytes of the tokens of one vocabulary."""
+    """Bytes of the tokens of one vocabulary.
+
+    Attributes:
+        are_context_free: a text's bytes are those of its tokens, one after the other.
+    """
 
     def __init__(self, tokenizer: Tokenizer) -> None:
         self._tokenizer = tokenizer
         self._added_ids = frozenset(tokenizer.get_added_tokens_decoder())
-        self._byte_of = _byte_of_char() if _is_byte_level(tokenizer) else {}
+        kinds = _decoder_kinds(tokenizer)
+        self._byte_of = _byte_of_char() if "ByteLevel" in kinds else {}
+        self.are_context_free = kinds == ["ByteLevel"]
 
     def of(self, token_id: int) -> bytes:
         """Its bytes; none if there is no such token."""
@@ -27,6 +33,14 @@ class TokenBytes:
             return b""
         if token_id in self._added_ids:
             return token.encode()
+        return self._plain(token)
+
+    def in_text(self, token_id: int) -> bytes:
+        """Its bytes as a decoder joins them, which spells added tokens like all others."""
+        token = self._tokenizer.id_to_token(token_id)
+        return b"" if token is None else self._plain(token)
+
+    def _plain(self, token: str) -> bytes:
         byte = _BYTE_TOKEN.fullmatch(token)
         if byte:
             return bytes([int(byte[1], 16)])
@@ -35,12 +49,11 @@ class TokenBytes:
         return token.replace(_WORD_START, " ").encode()
 
 
-def _is_byte_level(tokenizer: Tokenizer) -> bool:
+def _decoder_kinds(tokenizer: Tokenizer) -> list[str]:
     if tokenizer.decoder is None:
-        return False
+        return []
     state = json.loads(tokenizer.decoder.__getstate__())
-    parts = state.get("decoders", [state])
-    return any(part.get("type") == "ByteLevel" for part in parts)
+    return [str(part.get("type")) for part in state.get("decoders", [state])]
 
 
 def _byte_of_char() -> dict[str, int]:

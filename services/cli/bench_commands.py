@@ -116,6 +116,21 @@ def bench_serve(
     typer.echo(json.dumps(result, indent=None if as_json else 2))
 
 
+@bench.command(name="gateway")
+def bench_gateway(
+    streams: Annotated[int, typer.Option(min=1, help="At once.")] = 1000,
+    tokens: Annotated[int, typer.Option(min=2, help="Of each answer.")] = 200,
+    rate: Annotated[float, typer.Option(min=0.1, help="Tokens per second of each stream.")] = 20.0,
+    as_json: flags.AsJson = False,
+) -> None:
+    """Cost of the gateway per token and smoothness of its streams, with fake workers."""
+    from benchmarks.gateway import StreamPlan
+    from services.cli.bench_gateway import gateway as command
+
+    plan = StreamPlan(num_streams=streams, num_tokens=tokens, step_s=1 / rate)
+    typer.echo(json.dumps(command(plan), indent=None if as_json else 2))
+
+
 @bench.command(name="quality")
 def bench_quality(
     as_json: flags.AsJson = False,

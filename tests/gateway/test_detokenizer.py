@@ -3,7 +3,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 
-from gateway.detokenizer import REPLACEMENT, WINDOW_TOKENS, Detokenizer, TokenVocabulary
+from gateway.detokenizer import (
+    REPLACEMENT,
+    WINDOW_TOKENS,
+    ByteDetokenizer,
+    Detokenizer,
+    TokenVocabulary,
+    open_detokenizer,
+)
 
 SPECIAL = "<|end|>"
 
@@ -149,3 +156,24 @@ def test_endless_bad_bytes_do_not_make_the_window_grow(tokenizer):
     for _ in range(40 * WINDOW_TOKENS):
         detokenizer.feed([bad])
     assert max(decoded_lengths) < 8 * WINDOW_TOKENS
+
+
+@given(ids_of(BYTE_LEVEL), CUTS)
+def test_looked_up_bytes_are_the_decoders_own_text(token_ids: list[int], cuts: list[int]):
+    vocabulary = TokenVocabulary(BYTE_LEVEL)
+    detokenizer = open_detokenizer(vocabulary)
+    assert isinstance(detokenizer, ByteDetokenizer)
+    pieces = [detokenizer.feed(piece) for piece in split(token_ids, cuts)]
+    assert "".join([*pieces, detokenizer.flush()]) == vocabulary.decode(token_ids)
+
+
+@given(TEXTS, CUTS)
+def test_looked_up_bytes_never_show_half_a_character(text: str, cuts: list[int]):
+    detokenizer = open_detokenizer(TokenVocabulary(BYTE_LEVEL))
+    token_ids = BYTE_LEVEL.encode(text).ids
+    for piece in split(token_ids, cuts):
+        assert REPLACEMENT not in detokenizer.feed(piece) or REPLACEMENT in text
+
+
+def test_a_vocabulary_that_needs_context_is_decoded_in_windows():
+    assert isinstance(open_detokenizer(TokenVocabulary(BYTE_FALLBACK)), Detokenizer)
