@@ -215,6 +215,7 @@ class AttemptRunner:
                     sampling=request.sampling,
                     tenant=request.tenant,
                     delivered_token_ids=delivered_token_ids,
+                    request_class=request.request_class,
                 )
             )
         except Exception as exc:

@@ -26,7 +26,7 @@ from worker.engine.port import SequenceSpec
 from worker.engine.sequence import LiveSequence
 from worker.engine.step_layout import lay_out
 from worker.engine.step_model import StepModel
-from worker.engine.step_scheduler import SequenceSlice
+from worker.engine.step_plan import SequenceSlice
 from worker.settings import WorkerSettings
 
 WINDOW = 512

@@ -62,7 +62,15 @@ class WorkerSettings(ProcessSettings):
     """Sequences in one step."""
 
     max_batched_tokens: int = Field(default=512, ge=1)
-    """Tokens in one step; bounds how long a prefill holds up the others' next token."""
+    """Tokens in one step."""
+
+    itl_target_ms: float = Field(default=50.0, ge=0)
+    """Inter-token latency to hold while prompts are computed, ms: a step takes only so many prompt
+    tokens beside those that it decodes. Decoding alone may take longer. 0 sets no target."""
+
+    speculation: Literal["off", "ngram"] = "off"
+    """ngram guesses tokens from what the sequence said before and verifies them in one step, where
+    that is measured to pay. The answer is the same."""
 
     max_model_len: int | None = Field(default=None, ge=2)
     """Longest prompt plus answer, tokens; unset: the model's own."""
@@ -145,6 +153,8 @@ class WorkerSettings(ProcessSettings):
             kv_bytes=self.kv_bytes,
             max_num_seqs=self.max_num_seqs,
             max_batched_tokens=self.max_batched_tokens,
+            itl_target_ms=self.itl_target_ms,
+            speculation=self.speculation,
             max_model_len=self.max_model_len,
             num_threads=self.num_threads,
         )

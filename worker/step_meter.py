@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from services.core.step_fit import StepTimeFit
-from services.core.step_time import StepTimeModel, StepWork
+from services.core.step_time import StepTimeModel
 from worker.engine.port import StepReport
 
 MIN_STEPS = 16
@@ -28,16 +28,10 @@ class StepMeter:
 
     def on_step(self, report: StepReport) -> None:
         """Learns of one step."""
-        num_prefill = sum(report.prefill_tokens_by_seq.values())
-        if not num_prefill and not report.decode_seq_ids:
+        work = report.work
+        if not work.num_prefill_tokens and not work.num_decodes:
             return
-        work = StepWork(
-            num_prefill_tokens=num_prefill,
-            num_prefill_pairs=report.num_prefill_pairs,
-            num_decodes=len(report.decode_seq_ids),
-            num_decode_pairs=report.num_decode_pairs,
-        )
-        self._has_prefilled |= num_prefill > 0
+        self._has_prefilled |= work.num_prefill_tokens > 0
         self._fit.add(work, (report.ended_ns - report.started_ns) / 1e9)
 
     def model(self) -> StepTimeModel | None:

@@ -9,7 +9,8 @@ from benchmarks.simulator.sequence import SimulatedSequence
 from services.core.load import WorkerHeartbeat, WorkerLoad, WorkerState
 from services.core.step_time import StepTimeModel, StepWork
 from worker.engine.block_pool import BlockPool
-from worker.engine.step_scheduler import SchedulerLimits, SequenceSlice, StepPlan, StepScheduler
+from worker.engine.step_plan import SequenceSlice, StepPlan
+from worker.engine.step_scheduler import SchedulerLimits, StepScheduler
 from worker.kv_events import KvEventLog
 
 
@@ -172,12 +173,14 @@ class SimulatedWorker:
                 prefill_pairs += num_tokens * (planned.start + num_tokens / 2)
                 num_same = 1
                 continue
-            num_decodes += 1
-            decode_pairs += planned.start
+            num_decodes += num_tokens
+            decode_pairs += num_tokens * planned.start
+            if num_tokens > 1:
+                # It catches up with what it had before preemption.
+                num_same = 1
             if num_same > 1:
                 length = len(seq.token_ids)
-                # Until it ends, or has caught up with the tokens that it had before preemption.
-                left = seq.max_len - length if planned.samples else length - 1 - planned.start
+                left = seq.max_len - length if planned.samples else 1
                 room = len(seq.block_table) * block_size - planned.start
                 num_same = min(num_same, left, room)
         model = self.shape.model

@@ -50,6 +50,17 @@ KvDtype = Annotated[
     str | None,
     typer.Option(help="Precision of K/V blocks: auto, bf16 or int8.", show_default=False),
 ]
+ItlTargetMs = Annotated[
+    float | None,
+    typer.Option(
+        help="Inter-token latency to hold while prompts are computed, ms; 0: none.",
+        show_default=False,
+    ),
+]
+Speculation = Annotated[
+    str | None,
+    typer.Option(help="Guess and verify several tokens a step: off or ngram.", show_default=False),
+]
 HttpPort = Annotated[
     int, typer.Option(min=0, max=65535, help="Public HTTP port; 0 takes a free one.")
 ]

@@ -43,6 +43,8 @@ class Wanted:
     dtype: str | None = None
     quantization: str | None = None
     kv_dtype: str | None = None
+    itl_target_ms: float | None = None
+    speculation: str | None = None
     http_port: int = DEFAULT_HTTP_PORT
     grpc_port: int = DEFAULT_GRPC_PORT
     drain_timeout_s: float = 30.0
@@ -135,6 +137,8 @@ def prepare(wanted: Wanted) -> ClusterOptions:
         dtype=wanted.dtype,
         quantization=wanted.quantization,
         kv_dtype=wanted.kv_dtype,
+        itl_target_ms=wanted.itl_target_ms,
+        speculation=wanted.speculation,
         http_port=wanted.http_port,
         grpc_port=wanted.grpc_port,
         drain_timeout_s=wanted.drain_timeout_s,

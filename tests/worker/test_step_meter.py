@@ -16,6 +16,7 @@ def report(step_idx: int, *, num_prefill: int, num_decodes: int) -> StepReport:
         outputs=(),
         prefill_tokens_by_seq={"a": num_prefill} if num_prefill else {},
         decode_seq_ids=["b"] * num_decodes,
+        work=work,
     )
 
 

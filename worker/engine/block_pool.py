@@ -70,6 +70,10 @@ class BlockPool:
         """Whether a prefix could hit this block now."""
         return block_hash in self._block_of
 
+    def num_shared(self, block_ids: Sequence[int]) -> int:
+        """How many of a holder's blocks others hold too."""
+        return sum(self._num_refs[block_id] > 1 for block_id in block_ids)
+
     def match(self, hashes: Sequence[BlockHash]) -> PrefixHit:
         """The longest run of leading blocks that the pool holds. Changes nothing."""
         block_ids: list[int] = []

@@ -15,13 +15,18 @@ from worker.engine.block_export import full_blocks, import_into_pool
 from worker.engine.block_pool import BlockPool, PoolListener
 from worker.engine.inbox import Cancel, Command, ImportBlocks, Inbox
 from worker.engine.outputs import output_of, take_tokens
-from worker.engine.port import EngineListener, SequenceOutput, SequenceSpec, StepReport
+from worker.engine.port import EngineListener, SequenceOutput, SequenceSpec
+from worker.engine.prefill_pace import PrefillPace
 from worker.engine.runner import NO_TOKENS, SampledTokens, StepRunner
 from worker.engine.sequence import LiveSequence
 from worker.engine.settings import EngineSettings
 from worker.engine.spec_check import find_fault
+from worker.engine.speculation.speculator import Speculator
 from worker.engine.step_guard import run_guarded
-from worker.engine.step_scheduler import SchedulerLimits, StepPlan, StepScheduler
+from worker.engine.step_plan import SequenceSlice, StepPlan
+from worker.engine.step_scheduler import SchedulerLimits, StepScheduler
+from worker.engine.step_times import StepTimes
+from worker.engine.teller import Teller
 
 log = structlog.get_logger(__name__)
 
@@ -44,14 +49,15 @@ class LoopEngine:
         self._max_model_len = min(runner.max_model_len, runner.num_blocks * self._layout.block_size)
         self._block_listener: PoolListener | None = None
         self._pool = BlockPool(runner.num_blocks)
+        self._times = StepTimes()
+        self._speculator = Speculator(self._times) if settings.speculation == "ngram" else None
         self._scheduler = self._new_scheduler()
         self._inbox = Inbox()
         self._live: dict[str, LiveSequence] = {}
         self._num_accepted = 0
-        self._step_idx = 0
         self._waiting_since: float | None = None
         self._thread: threading.Thread | None = None
-        self._listener: EngineListener | None = None
+        self._teller = Teller()
 
     @property
     def layout(self) -> BlockLayout:
@@ -78,7 +84,7 @@ class LoopEngine:
     def start(self, listener: EngineListener) -> None:
         """Starts the thread. Once."""
         assert self._thread is None, "an engine starts once"
-        self._listener = listener
+        self._teller = Teller(listener)
         self._thread = threading.Thread(target=self._loop, name="engine", daemon=True)
         self._thread.start()
 
@@ -158,7 +164,7 @@ class LoopEngine:
                 self._fail_everything(outputs)
             self._waiting_since = time.monotonic()
             if outputs or plan.slices:
-                self._report(started_ns, plan, outputs)
+                self._teller.tell_step(started_ns, plan, outputs)
 
     def _apply(self, command: Command, outputs: list[SequenceOutput]) -> None:
         match command:
@@ -208,26 +214,37 @@ class LoopEngine:
     def _step(self, outputs: list[SequenceOutput]) -> StepPlan:
         if not self._scheduler.has_work:
             return StepPlan()
+        if self._speculator is not None:
+            self._speculator.propose(self._scheduler.running())
         plan = self._scheduler.schedule()
         assert plan.slices, "a sequence that fits when alone is always scheduled"
+        started_s = time.perf_counter()
         result = run_guarded(self._runner, plan.slices)
+        self._times.add(plan.work, time.perf_counter() - started_s)
         for done in plan.slices:
             seq = done.seq
             error = result.errors.get(seq.seq_id)
             if error is not None:
                 self._finish(seq, outputs, FinishReason.ERROR, error)
                 continue
-            self._scheduler.commit(done)
             seq.prompt_logprobs.extend(result.prompt_logprobs.get(seq.seq_id, ()))
             if done.samples:
-                self._go_on(seq, result.tokens[seq.seq_id], outputs)
+                self._go_on(done, result.tokens[seq.seq_id], outputs)
+            else:
+                self._scheduler.commit(done)
         return plan
 
     def _go_on(
-        self, seq: LiveSequence, sampled: SampledTokens, outputs: list[SequenceOutput]
+        self, done: SequenceSlice, sampled: SampledTokens, outputs: list[SequenceOutput]
     ) -> None:
         """Adds a step's tokens to a sequence, as far as its end."""
+        seq = done.seq
         taken, reason = take_tokens(seq, sampled, self._runner.eos_token_ids)
+        num_drafted = len(done.draft_token_ids)
+        num_right = min(num_drafted, len(taken.token_ids) - 1)
+        self._scheduler.commit(done.without_drafts(num_drafted - num_right))
+        if self._speculator is not None:
+            self._speculator.learn(seq, taken.token_ids, num_drafted)
         if reason is None:
             outputs.append(output_of(seq, taken))
         else:
@@ -245,38 +262,12 @@ class LoopEngine:
         if reason is not FinishReason.ERROR and seq.fresh_hashes:
             blocks = full_blocks(seq, self._runner)
             if blocks:
-                self._tell_blocks(blocks)
+                self._teller.tell_blocks(blocks)
         self._scheduler.remove(seq)
+        if self._speculator is not None:
+            self._speculator.forget(seq)
         del self._live[seq.seq_id]
         outputs.append(output_of(seq, taken, reason, error_message))
-
-    def _report(self, started_ns: int, plan: StepPlan, outputs: Sequence[SequenceOutput]) -> None:
-        report = StepReport(
-            step_idx=self._step_idx,
-            started_ns=started_ns,
-            ended_ns=time.time_ns(),
-            outputs=outputs,
-            prefill_tokens_by_seq={s.seq.seq_id: s.num_tokens for s in plan.slices if s.is_prefill},
-            decode_seq_ids=[s.seq.seq_id for s in plan.slices if not s.is_prefill],
-            preempted_seq_ids=[seq.seq_id for seq in plan.preempted],
-            num_prefill_pairs=sum(
-                s.num_tokens * (s.start + s.num_tokens / 2) for s in plan.slices if s.is_prefill
-            ),
-            num_decode_pairs=sum(s.start for s in plan.slices if not s.is_prefill),
-        )
-        self._step_idx += 1
-        assert self._listener is not None
-        try:
-            self._listener.on_step(report)
-        except Exception:
-            log.exception("listener.failed")
-
-    def _tell_blocks(self, blocks: Sequence[BlockPayload]) -> None:
-        assert self._listener is not None
-        try:
-            self._listener.on_blocks_full(blocks)
-        except Exception:
-            log.exception("listener.failed")
 
     def _fail_everything(self, outputs: list[SequenceOutput]) -> None:
         for seq in list(self._live.values()):
@@ -295,4 +286,10 @@ class LoopEngine:
             max_batched_tokens=self._settings.max_batched_tokens,
             watermark_blocks=max(1, self._pool.num_blocks // _WATERMARK_SHARE),
         )
-        return StepScheduler(self._pool, limits)
+        pace = PrefillPace(
+            self._times,
+            itl_target_s=self._settings.itl_target_ms / 1000,
+            max_tokens=self._settings.max_batched_tokens,
+            min_tokens=self._layout.block_size,
+        )
+        return StepScheduler(self._pool, limits, pace.max_prefill_tokens)

@@ -15,9 +15,9 @@ from struct import pack
 from services.core.blocks import BlockLayout
 from services.core.logprobs import TokenLogprobs
 from worker.engine.engine_loop import LoopEngine
-from worker.engine.runner import SampledTokens, StepResult
+from worker.engine.runner import SampledTokens, StepResult, accepted
 from worker.engine.settings import EngineSettings
-from worker.engine.step_scheduler import SequenceSlice
+from worker.engine.step_plan import SequenceSlice
 
 _DEFAULT_NUM_BLOCKS = 1024
 
@@ -134,11 +134,16 @@ class FakeRunner:
             if piece.samples:
                 seq = piece.seq
                 seed = seq.sampling.seed if seq.sampling.temperature > 0 else None
-                prompt = seq.spec.prompt_token_ids
-                token_id = fake_token(self._model, prompt, seed, seq.num_output)
-                tokens[seq.seq_id] = SampledTokens(
-                    (token_id,), self._logprobs((token_id,), seq.sampling.logprobs)
+                prompt, first = seq.spec.prompt_token_ids, seq.num_output
+                chosen = accepted(
+                    [
+                        fake_token(self._model, prompt, seed, first + num_before)
+                        for num_before in range(1 + len(piece.draft_token_ids))
+                    ],
+                    piece.draft_token_ids,
                 )
+                logprobs = self._logprobs(chosen, seq.sampling.logprobs)
+                tokens[seq.seq_id] = SampledTokens(chosen, logprobs)
         self.num_tokens_computed += sum(piece.num_tokens for piece in slices)
         delay_s = self._model.step_time_s + num_prefill * self._model.prefill_s_per_token
         if delay_s > 0:
@@ -168,8 +173,7 @@ class FakeRunner:
 
     def _write(self, piece: SequenceSlice) -> None:
         seq, block_size = piece.seq, self._layout.block_size
-        for position in range(piece.start, piece.start + piece.num_tokens):
-            token_id = seq.token_ids[position]
+        for position, token_id in enumerate(piece.token_ids, start=piece.start):
             if token_id == self._model.failing_token_id:
                 raise RuntimeError(f"token {token_id} fails on purpose")
             block_id = seq.block_table[position // block_size]

@@ -17,7 +17,7 @@ from worker.engine.model_loader import LoadedModel
 from worker.engine.port import SequenceSpec
 from worker.engine.sequence import LiveSequence
 from worker.engine.step_layout import StepLayout, lay_out
-from worker.engine.step_scheduler import SequenceSlice
+from worker.engine.step_plan import SequenceSlice
 
 _PROBE_NAME = "tokenmill_probe"
 _NUM_TOKENS = 24

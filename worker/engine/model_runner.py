@@ -13,7 +13,7 @@ from worker.engine.runner import StepResult
 from worker.engine.sampling.reading import read_logits, rows_wanted
 from worker.engine.settings import EngineSettings
 from worker.engine.step_layout import lay_out
-from worker.engine.step_scheduler import SequenceSlice
+from worker.engine.step_plan import SequenceSlice
 
 
 class ModelRunner(PoolRunner):

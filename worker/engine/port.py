@@ -13,8 +13,9 @@ from typing import Protocol
 from services.core.blocks import BlockHash, BlockLayout, BlockPayload
 from services.core.load import WorkerLoad
 from services.core.logprobs import TokenLogprobs
-from services.core.request import FinishReason
+from services.core.request import FinishReason, RequestClass
 from services.core.sampling import SamplingParams
+from services.core.step_time import StepWork
 from worker.engine.block_pool import PoolListener
 
 
@@ -27,6 +28,7 @@ class SequenceSpec:
         sampling: with max_tokens and seed set. `stop` strings are the owner's business.
         delivered_token_ids: output of earlier attempts: fed, neither sampled nor reported.
         tenant: salts the block hashes.
+        request_class: more urgent ones are served first and may take the place of others.
     """
 
     seq_id: str
@@ -34,6 +36,7 @@ class SequenceSpec:
     sampling: SamplingParams
     tenant: str = ""
     delivered_token_ids: Sequence[int] = ()
+    request_class: RequestClass = RequestClass.INTERACTIVE
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,10 +70,9 @@ class StepReport:
         started_ns, ended_ns: time.time_ns().
         outputs: sequences with news.
         prefill_tokens_by_seq: prompt tokens computed in this step, by sequence.
-        decode_seq_ids: sequences that decoded one token in this step.
+        decode_seq_ids: sequences that computed output tokens in this step.
         preempted_seq_ids: sequences that gave up their blocks and will recompute.
-        num_prefill_pairs: for each of the prompt tokens, the tokens that it attends to, summed.
-        num_decode_pairs: the same for the decoded ones.
+        work: all of it, for estimates of step times.
     """
 
     step_idx: int
@@ -80,8 +82,7 @@ class StepReport:
     prefill_tokens_by_seq: dict[str, int] = field(default_factory=dict[str, int])
     decode_seq_ids: Sequence[str] = ()
     preempted_seq_ids: Sequence[str] = ()
-    num_prefill_pairs: float = 0.0
-    num_decode_pairs: int = 0
+    work: StepWork = field(default_factory=StepWork)
 
 
 class EngineListener(Protocol):

@@ -8,7 +8,7 @@ from typing import Protocol
 
 from services.core.blocks import BlockLayout
 from services.core.logprobs import TokenLogprobs
-from worker.engine.step_scheduler import SequenceSlice
+from worker.engine.step_plan import SequenceSlice
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +20,20 @@ class SampledTokens:
 
 
 NO_TOKENS = SampledTokens()
+
+
+def accepted(sampled: Sequence[int], draft_token_ids: Sequence[int]) -> Sequence[int]:
+    """What counts of the tokens sampled after a sequence's end and after each of its drafts.
+
+    A token counts if all drafts before it were what was sampled there: then it is what would have
+    been sampled without them.
+    """
+    num_right = 0
+    for token_id, draft in zip(sampled, draft_token_ids, strict=False):
+        if token_id != draft:
+            break
+        num_right += 1
+    return sampled[: num_right + 1]
 
 
 @dataclass(frozen=True, slots=True)

@@ -32,6 +32,7 @@ class LiveSequence:
         "block_hashes",
         "block_table",
         "cached_tokens",
+        "draft_token_ids",
         "fresh_hashes",
         "has_reported",
         "history",
@@ -69,6 +70,8 @@ class LiveSequence:
         self.block_hashes: list[BlockHash] = []
         self.fresh_hashes: set[BlockHash] = set()
         """Hashes of blocks computed for this sequence, not found: what the cache may not have."""
+        self.draft_token_ids: tuple[int, ...] = ()
+        """Guesses of how it goes on, for the next step."""
         self.cached_tokens = 0
         self.was_admitted = False
         self.has_reported = False

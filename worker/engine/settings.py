@@ -10,6 +10,7 @@ DTYPES = ("auto", "fp32", "bf16", "fp16")
 QUANTIZATIONS = ("none", "int8", "int4")
 KV_DTYPES = ("auto", "bf16", "int8")
 PATHS = ("auto", "native", "lean", "general")
+SPECULATIONS = ("off", "ngram")
 DEVICES = ("auto", "cpu", "cuda")
 
 
@@ -32,7 +33,12 @@ class EngineSettings:
         num_blocks: blocks in the pool; 0 derives it from kv_bytes.
         kv_bytes: memory for the pool if num_blocks is 0.
         max_num_seqs: most sequences in one step.
-        max_batched_tokens: most tokens in one step; bounds how long a prefill stalls decodes.
+        max_batched_tokens: most tokens in one step.
+        itl_target_ms: inter-token latency to hold while prefill goes on: a step that decodes takes
+            only so many prompt tokens beside, by what steps were measured to take. 0 sets no
+            target. 50 is twice as fast as people read.
+        speculation: ngram verifies guesses that a sequence's own tokens suggest, where that is
+            measured to pay; off makes none. The tokens are the same.
         max_model_len: longest prompt plus answer; None takes the model's own. The pool caps it too,
             so that a sequence alone on the engine always fits.
         num_threads: torch threads of a CPU engine; None leaves torch's choice.
@@ -48,6 +54,8 @@ class EngineSettings:
     kv_bytes: int = 1 << 30
     max_num_seqs: int = 32
     max_batched_tokens: int = 512
+    itl_target_ms: float = 50.0
+    speculation: str = "off"
     max_model_len: int | None = None
     num_threads: int | None = None
 
@@ -65,6 +73,13 @@ class EngineSettings:
         _check(self.block_size >= 1, "block_size", self.block_size, "at least 1")
         _check(self.num_blocks >= 0, "num_blocks", self.num_blocks, "at least 0")
         _check(self.max_num_seqs >= 1, "max_num_seqs", self.max_num_seqs, "at least 1")
+        _check(self.itl_target_ms >= 0, "itl_target_ms", self.itl_target_ms, "at least 0")
+        _check(
+            self.speculation in SPECULATIONS,
+            "speculation",
+            self.speculation,
+            ", ".join(SPECULATIONS),
+        )
         # Every running sequence must be able to decode in every step.
         _check(
             self.max_batched_tokens >= self.max_num_seqs,

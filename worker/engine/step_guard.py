@@ -8,7 +8,7 @@ import structlog
 
 from services.core.logprobs import TokenLogprobs
 from worker.engine.runner import SampledTokens, StepResult, StepRunner
-from worker.engine.step_scheduler import SequenceSlice
+from worker.engine.step_plan import SequenceSlice
 
 log = structlog.get_logger(__name__)
 

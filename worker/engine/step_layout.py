@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import torch
 
 from worker.engine.kv_pool import KvPool
-from worker.engine.step_scheduler import SequenceSlice
+from worker.engine.step_plan import SequenceSlice
 
 TILE = 64
 """Prompt tokens that attend together. Tiles lie at fixed positions of the sequence and have a fixed
@@ -91,9 +91,15 @@ def lay_out(slices: Sequence[SequenceSlice], pool: KvPool) -> StepLayout:
     for piece in slices:
         start, end = piece.start, piece.start + piece.num_tokens
         table = piece.seq.block_table
-        segment = Segment(len(token_ids), start, end, len(block_ids) * block_size)
-        (prefills if piece.is_prefill else decodes).append(segment)
-        token_ids.extend(piece.seq.token_ids[start:end])
+        first_row, first_gathered = len(token_ids), len(block_ids) * block_size
+        if piece.is_prefill:
+            prefills.append(Segment(first_row, start, end, first_gathered))
+        else:
+            # Each as if alone; all see the same blocks, as far as their own position.
+            decodes.extend(
+                Segment(first_row + p - start, p, p + 1, first_gathered) for p in range(start, end)
+            )
+        token_ids.extend(piece.token_ids)
         positions.extend(range(start, end))
         slots.extend(
             table[p // block_size] * block_size + p % block_size for p in range(start, end)

@@ -1,22 +1,31 @@
 """Which tokens the next step computes.
 
 A step has one token budget. Running sequences come first, decodes before prefills, so that no
-prompt stalls an answer; then waiting sequences are admitted in order of arrival. A prompt may be
-spread over steps (chunked prefill). When blocks run out, the latest arrival gives up its own and
-recomputes.
+prompt stalls an answer; then waiting sequences are admitted, by class and then by arrival. A prompt
+may be spread over steps (chunked prefill). When blocks run out, or a more urgent class has no
+place, somebody gives up its own and recomputes: of the least urgent class the one that loses least
+by it, never the most urgent sequence of all, so that there is always one that advances.
 """
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass
 
+from services.core.blocks import BlockHash
+from services.core.step_time import StepWork
 from worker.engine.block_pool import BlockPool, NoRoom, PrefixHit
+from worker.engine.prefix_lookup import PrefixLookup
 from worker.engine.sequence import LiveSequence, SequenceStatus
+from worker.engine.step_plan import SequenceSlice, StepPlan
+from worker.engine.victim import choose_victim
+from worker.engine.waiting_line import WaitingLine, rank_of, urgency_of
 
 _MAX_PROMPT_LOGPROBS = 128
 """Prompt tokens in a step whose likelihood is asked for: each needs a row of the vocabulary."""
+
+PrefillLimit = Callable[[StepWork], int]
+"""Most prompt tokens of a step beside what it decodes, so that the decoders do not wait long."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,45 +42,26 @@ class SchedulerLimits:
     watermark_blocks: int = 1
 
 
-@dataclass(frozen=True, slots=True)
-class SequenceSlice:
-    """Consecutive tokens of one sequence to compute in a step.
+class StepScheduler:
+    """Waiting and running sequences of one engine; owns their block tables.
 
-    Attributes:
-        start: index of the first token in the sequence.
-        is_prefill: prompt tokens. An output token is always computed alone, whether it is decoded,
-            resumed or recomputed, so that its K/V comes from the same shapes each time.
-        samples: the last token's logits choose the next token.
+    Args:
+        pool: the blocks.
+        limits: of every step.
+        prefill_limit: asked in each step that decodes; None leaves it to the limits.
     """
 
-    seq: LiveSequence
-    start: int
-    num_tokens: int
-    is_prefill: bool
-    samples: bool
-
-    @property
-    def next_prompt_token_ids(self) -> Sequence[int]:
-        """Prompt tokens that follow the slice's: what its logits tell the likelihood of."""
-        end = min(self.start + self.num_tokens + 1, self.seq.num_prompt)
-        return self.seq.token_ids[self.start + 1 : end]
-
-
-@dataclass(slots=True)
-class StepPlan:
-    """The work of one step."""
-
-    slices: list[SequenceSlice] = field(default_factory=list[SequenceSlice])
-    preempted: list[LiveSequence] = field(default_factory=list[LiveSequence])
-
-
-class StepScheduler:
-    """Waiting and running sequences of one engine; owns their block tables."""
-
-    def __init__(self, pool: BlockPool, limits: SchedulerLimits) -> None:
+    def __init__(
+        self,
+        pool: BlockPool,
+        limits: SchedulerLimits,
+        prefill_limit: PrefillLimit | None = None,
+    ) -> None:
         self._pool = pool
         self._limits = limits
-        self._waiting: deque[LiveSequence] = deque()
+        self._prefill_limit = prefill_limit
+        self._prefixes = PrefixLookup(pool, limits.block_size)
+        self._waiting = WaitingLine()
         self._running: list[LiveSequence] = []
 
     @property
@@ -89,13 +79,17 @@ class StepScheduler:
         """Whether a step would compute something."""
         return bool(self._running or self._waiting)
 
+    def running(self) -> list[LiveSequence]:
+        """Sequences that hold blocks."""
+        return list(self._running)
+
     def live(self) -> list[LiveSequence]:
         """All sequences, running ones first."""
         return [*self._running, *self._waiting]
 
     def add(self, seq: LiveSequence) -> None:
         """Queues a sequence whose tokens fit the pool when it is alone."""
-        self._waiting.append(seq)
+        self._waiting.add(seq)
 
     def remove(self, seq: LiveSequence) -> None:
         """Forgets a sequence, wherever it is, and lets go of its blocks."""
@@ -109,22 +103,30 @@ class StepScheduler:
     def schedule(self) -> StepPlan:
         """Plans the next step and holds the blocks that it writes."""
         plan = StepPlan()
-        budget = self._plan_decodes(plan)
-        for seq in self._running:
-            if seq.is_prefilling and budget > 0:
-                budget -= self._plan_prefill(plan, seq, budget)
-        # A step that had to preempt has no room for newcomers.
-        while not plan.preempted and budget > 0 and self._admit_next():
-            seq = self._running[-1]
-            if seq.is_prefilling:
-                budget -= self._plan_prefill(plan, seq, budget)
-            else:
-                plan.slices.append(_decode_slice(seq))
-                budget -= 1
+        for seq in sorted(self._running, key=urgency_of):
+            if seq.status is SequenceStatus.RUNNING and not seq.is_prefilling:
+                self._plan_decode(plan, seq)
+        # A step that had to preempt for blocks has no room for newcomers.
+        may_admit = not plan.preempted
+        if may_admit:
+            self._make_way(plan)
+        room = self._limits.max_batched_tokens - sum(s.num_tokens for s in plan.slices)
+        if self._prefill_limit is not None and plan.slices:
+            room = min(room, self._prefill_limit(plan.work))
+        for seq in sorted(self._running, key=urgency_of):
+            if seq.is_prefilling and room > 0:
+                room -= self._plan_prefill(plan, seq, room)
+        if may_admit:
+            self._admit(plan, room)
         return plan
 
     def commit(self, done: SequenceSlice) -> None:
-        """Takes note that a slice was computed; full blocks become findable."""
+        """Takes note that a slice was computed; full blocks become findable.
+
+        Args:
+            done: as it counts: drafts that were wrong are not part of it, and those that were
+                right are tokens of the sequence already.
+        """
         seq, block_size = done.seq, self._limits.block_size
         first_full = seq.num_computed // block_size
         seq.num_computed = done.start + done.num_tokens
@@ -134,28 +136,52 @@ class StepScheduler:
             self._pool.remember(seq.block_table[block_idx], hashes[block_idx])
             seq.fresh_hashes.add(hashes[block_idx])
 
-    def _plan_decodes(self, plan: StepPlan) -> int:
-        """Plans one token for every running sequence past its prompt; returns the budget left."""
-        for seq in list(self._running):
-            if seq.status is not SequenceStatus.RUNNING or seq.is_prefilling:
-                continue
-            if self._grow(plan, seq):
-                plan.slices.append(_decode_slice(seq))
-        return self._limits.max_batched_tokens - len(plan.slices)
+    def _plan_decode(self, plan: StepPlan, seq: LiveSequence) -> None:
+        """Plans the last token of a sequence past its prompt with drafts, or what it recomputes."""
+        if not self._grow(plan, seq, seq.num_computed + 1):
+            return
+        num_left = len(seq.token_ids) - seq.num_computed
+        drafts = seq.draft_token_ids if num_left == 1 else ()
+        # Everybody else's one token comes first.
+        room = self._limits.max_batched_tokens - self._limits.max_num_seqs
+        room -= sum(piece.num_tokens - 1 for piece in plan.slices)
+        num_more = min(num_left - 1 + len(drafts), max(0, room))
+        num_tokens = 1 + self._hold_more(seq, num_more)
+        drafts = drafts[: num_tokens - 1]
+        plan.slices.append(
+            SequenceSlice(
+                seq,
+                seq.num_computed,
+                num_tokens,
+                is_prefill=False,
+                samples=num_tokens >= num_left,
+                draft_token_ids=drafts,
+            )
+        )
 
-    def _grow(self, plan: StepPlan, seq: LiveSequence) -> bool:
-        """Makes room for the next token, preempting others; False if it was itself preempted."""
-        while seq.num_computed >= len(seq.block_table) * self._limits.block_size:
+    def _grow(self, plan: StepPlan, seq: LiveSequence, num_tokens: int) -> bool:
+        """Makes room for a sequence's tokens; False if it was itself preempted for it."""
+        while num_tokens > len(seq.block_table) * self._limits.block_size:
             block_ids = self._pool.allocate(PrefixHit(), 1)
             if not isinstance(block_ids, NoRoom):
                 seq.block_table.extend(block_ids)
                 continue
-            # The latest arrival, so that the oldest always advances and nobody starves.
-            victim = max(self._running, key=lambda running: running.arrival_idx)
+            victim = choose_victim(self._running, self._pool, self._limits.block_size)
             self._preempt(plan, victim)
             if victim is seq:
                 return False
         return True
+
+    def _hold_more(self, seq: LiveSequence, num_more: int) -> int:
+        """As many of these tokens after the next as there are free blocks for: no preemption."""
+        block_size = self._limits.block_size
+        wanted = -(-(seq.num_computed + 1 + num_more) // block_size) - len(seq.block_table)
+        if wanted > 0:
+            num_free = max(0, self._pool.num_free - self._limits.watermark_blocks)
+            block_ids = self._pool.allocate(PrefixHit(), min(wanted, num_free))
+            assert not isinstance(block_ids, NoRoom), "these blocks are free"
+            seq.block_table.extend(block_ids)
+        return min(num_more, len(seq.block_table) * block_size - seq.num_computed - 1)
 
     def _preempt(self, plan: StepPlan, victim: LiveSequence) -> None:
         plan.slices = [planned for planned in plan.slices if planned.seq is not victim]
@@ -164,13 +190,13 @@ class StepScheduler:
         self._release(victim)
         victim.num_computed = 0
         victim.status = SequenceStatus.WAITING
-        self._waiting.appendleft(victim)
+        self._waiting.add(victim)
         plan.preempted.append(victim)
 
-    def _plan_prefill(self, plan: StepPlan, seq: LiveSequence, budget: int) -> int:
+    def _plan_prefill(self, plan: StepPlan, seq: LiveSequence, room: int) -> int:
         """Plans the next chunk of a prompt; returns its tokens."""
         block_size = self._limits.block_size
-        num_tokens = min(seq.num_prompt - seq.num_computed, budget)
+        num_tokens = min(seq.num_prompt - seq.num_computed, room)
         if seq.wants_prompt_logprobs:
             num_tokens = min(num_tokens, _MAX_PROMPT_LOGPROBS)
         end = seq.num_computed + num_tokens
@@ -191,43 +217,75 @@ class StepScheduler:
         )
         return num_tokens
 
-    def _admit_next(self) -> bool:
-        """Moves the first waiting sequence to running if all its tokens fit."""
-        if not self._waiting or len(self._running) >= self._limits.max_num_seqs:
-            return False
-        seq, block_size = self._waiting[0], self._limits.block_size
-        num_tokens = len(seq.token_ids)
-        # At least one token must be computed: its logits are needed.
-        hit = self._pool.match(seq.hashes((num_tokens - 1) // block_size, block_size))
-        if seq.wants_prompt_logprobs:
-            # What is found is not computed, so nothing would be known of its likelihood.
-            hit, seq.prompt_logprobs = PrefixHit(), []
-        num_new = -(-num_tokens // block_size) - len(hit.block_ids)
-        watermark = self._limits.watermark_blocks if self._running else 0
-        if self._pool.num_available(hit) < num_new + watermark:
-            return False
-        block_ids = self._pool.allocate(hit, num_new)
-        assert not isinstance(block_ids, NoRoom), "num_available promised these blocks"
-        self._waiting.popleft()
+    def _make_way(self, plan: StepPlan) -> None:
+        """Preempts less urgent classes for the first in line, if it could then be admitted."""
+        first = next(iter(self._waiting), None)
+        if first is None or self._has_place(first):
+            return
+        rank = rank_of(first)
+        num_less_urgent = sum(rank_of(seq) > rank for seq in self._running)
+        num_held = sum(len(seq.block_table) for seq in self._running if rank_of(seq) > rank)
+        need = self._prefixes.need_of(first)
+        if self._pool.num_available(need.hit) + num_held < need.num_new:
+            return
+        while num_less_urgent and not self._has_place(first):
+            victim = choose_victim(
+                self._running, self._pool, self._limits.block_size, least_rank=rank + 1
+            )
+            self._preempt(plan, victim)
+            num_less_urgent -= 1
+
+    def _admit(self, plan: StepPlan, room: int) -> None:
+        """Starts waiting sequences while they fit, nobody overtaking who waits for room."""
+        pending = self._pending_hashes()
+        for seq in self._waiting:
+            if room <= 0 or seq in plan.preempted:
+                return
+            if self._prefixes.is_being_computed(seq, pending):
+                # In a step or two its prefix is there: computing it here too would gain nothing.
+                continue
+            if not self._has_place(seq):
+                return
+            self._start(seq)
+            if seq.is_prefilling:
+                room -= self._plan_prefill(plan, seq, room)
+                pending.update(self._prefixes.uncomputed_hashes(seq))
+            else:
+                self._plan_decode(plan, seq)
+                room -= plan.slices[-1].num_tokens
+
+    def _start(self, seq: LiveSequence) -> None:
+        """Moves a waiting sequence that has a place to the running ones."""
+        need = self._prefixes.need_of(seq)
+        block_ids = self._pool.allocate(need.hit, need.num_new)
+        assert not isinstance(block_ids, NoRoom), "there was a place"
+        self._waiting.remove(seq)
         self._running.append(seq)
         seq.status = SequenceStatus.RUNNING
         seq.block_table = list(block_ids)
-        seq.num_computed = len(hit.block_ids) * block_size
+        seq.num_computed = len(need.hit.block_ids) * self._limits.block_size
+        seq.prompt_logprobs = []
         if not seq.was_admitted:
             seq.was_admitted = True
             seq.cached_tokens = min(seq.num_computed, seq.num_prompt)
-        return True
+
+    def _has_place(self, seq: LiveSequence) -> bool:
+        """Whether all tokens of a waiting sequence fit now."""
+        if len(self._running) >= self._limits.max_num_seqs:
+            return False
+        need = self._prefixes.need_of(seq)
+        watermark = self._limits.watermark_blocks if self._running else 0
+        return self._pool.num_available(need.hit) >= need.num_new + watermark
+
+    def _pending_hashes(self) -> set[BlockHash]:
+        """Blocks that the running prefills will have computed soon."""
+        pending: set[BlockHash] = set()
+        if len(self._waiting):
+            for seq in self._running:
+                if seq.is_prefilling:
+                    pending.update(self._prefixes.uncomputed_hashes(seq))
+        return pending
 
     def _release(self, seq: LiveSequence) -> None:
         self._pool.release(seq.block_table)
         seq.block_table = []
-
-
-def _decode_slice(seq: LiveSequence) -> SequenceSlice:
-    return SequenceSlice(
-        seq,
-        seq.num_computed,
-        1,
-        is_prefill=False,
-        samples=seq.num_computed + 1 == len(seq.token_ids),
-    )

@@ -19,7 +19,7 @@ class ClusterOptions:
     Attributes:
         model_name: what clients put into `model`.
         model_dir: prepared model, Hugging Face layout.
-        dtype, quantization, kv_dtype: None leaves the worker's choice.
+        dtype, quantization, kv_dtype, itl_target_ms, speculation: None leaves the worker's choice.
         http_port, grpc_port: of the first gateway; 0 takes a free one.
         state_dir: logs, queue, traces and the state file.
         drain_timeout_s: how long running requests may take after Ctrl-C.
@@ -37,6 +37,8 @@ class ClusterOptions:
     dtype: str | None = None
     quantization: str | None = None
     kv_dtype: str | None = None
+    itl_target_ms: float | None = None
+    speculation: str | None = None
     http_port: int = DEFAULT_HTTP_PORT
     grpc_port: int = DEFAULT_GRPC_PORT
     drain_timeout_s: float = 30.0

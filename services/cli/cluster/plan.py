@@ -225,6 +225,10 @@ def _engine_environment(
         own["TOKENMILL_QUANTIZATION"] = options.quantization
     if options.kv_dtype is not None:
         own["TOKENMILL_KV_DTYPE"] = options.kv_dtype
+    if options.itl_target_ms is not None:
+        own["TOKENMILL_ITL_TARGET_MS"] = str(options.itl_target_ms)
+    if options.speculation is not None:
+        own["TOKENMILL_SPECULATION"] = options.speculation
     if "TOKENMILL_NUM_THREADS" not in environment and options.num_workers > 1:
         # Workers that each take all CPUs spend their time waiting for each other.
         own["TOKENMILL_NUM_THREADS"] = str(max(1, programs.num_cpus // options.num_workers))

@@ -15,7 +15,7 @@ from worker.engine.paged_attention import Scoring, paged_attention
 from worker.engine.port import SequenceSpec
 from worker.engine.sequence import LiveSequence
 from worker.engine.step_layout import lay_out
-from worker.engine.step_scheduler import SequenceSlice
+from worker.engine.step_plan import SequenceSlice
 
 HEADS, KV_HEADS, DIM, BLOCK = 6, 2, 16, 8
 LAYOUT = BlockLayout(

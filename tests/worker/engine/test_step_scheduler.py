@@ -1,69 +1,29 @@
 from __future__ import annotations
 
-from services.core.sampling import SamplingParams
-from worker.engine.block_pool import BlockPool
-from worker.engine.port import SequenceSpec
-from worker.engine.sequence import LiveSequence
-from worker.engine.step_scheduler import SchedulerLimits, StepPlan, StepScheduler
-
-BLOCK = 4
-
-
-class Rig:
-    """A scheduler whose steps always succeed and whose tokens count up."""
-
-    def __init__(self, num_blocks: int, *, max_num_seqs: int = 8, budget: int = 16) -> None:
-        self.pool = BlockPool(num_blocks)
-        limits = SchedulerLimits(BLOCK, max_num_seqs, budget)
-        self.scheduler = StepScheduler(self.pool, limits)
-        self.num_added = 0
-
-    def add(self, prompt: list[int], delivered: tuple[int, ...] = ()) -> LiveSequence:
-        spec = SequenceSpec(
-            f"s{self.num_added}",
-            prompt,
-            SamplingParams(max_tokens=1000),
-            delivered_token_ids=delivered,
-        )
-        seq = LiveSequence(spec, arrival_idx=self.num_added, root=b"r", max_model_len=10_000)
-        self.num_added += 1
-        self.scheduler.add(seq)
-        return seq
-
-    def step(self) -> StepPlan:
-        plan = self.scheduler.schedule()
-        for done in plan.slices:
-            self.scheduler.commit(done)
-            if done.samples:
-                done.seq.token_ids.append(1000 + len(done.seq.token_ids))
-        self.pool.check_integrity(seq.block_table for seq in self.scheduler.live())
-        return plan
-
-
-def _planned(plan: StepPlan) -> list[tuple[str, int, int]]:
-    return [(s.seq.seq_id, s.start, s.num_tokens) for s in plan.slices]
+from tests.worker.engine.scheduler_rig import BLOCK, Rig, planned
+from worker.engine.step_plan import StepPlan
 
 
 def test_a_short_prompt_is_computed_in_one_step_and_then_decodes():
     rig = Rig(8)
     rig.add([1, 2, 3, 4, 5])
-    assert _planned(rig.step()) == [("s0", 0, 5)]
-    assert _planned(rig.step()) == [("s0", 5, 1)]
+    assert planned(rig.step()) == [("s0", 0, 5)]
+    assert planned(rig.step()) == [("s0", 5, 1)]
 
 
 def test_a_long_prompt_is_cut_at_block_ends():
     rig = Rig(16, budget=10)
     rig.add(list(range(20)))
     plans = [rig.step() for _ in range(3)]
-    assert [_planned(plan) for plan in plans] == [[("s0", 0, 8)], [("s0", 8, 8)], [("s0", 16, 4)]]
+    assert [planned(plan) for plan in plans] == [[("s0", 0, 8)], [("s0", 8, 8)], [("s0", 16, 4)]]
     assert [plan.slices[0].samples for plan in plans] == [False, False, True]
 
 
 def test_a_budget_below_a_block_still_advances():
     rig = Rig(8, budget=3, max_num_seqs=2)
     rig.add(list(range(8)))
-    assert _planned(rig.step()) == [("s0", 0, 3)]
-    assert _planned(rig.step()) == [("s0", 3, 1)]
+    assert planned(rig.step()) == [("s0", 0, 3)]
+    assert planned(rig.step()) == [("s0", 3, 1)]
 
 
 def test_decodes_come_before_prefills():
@@ -71,7 +31,7 @@ def test_decodes_come_before_prefills():
     rig.add([1, 2])
     rig.step()
     rig.add(list(range(50, 70)))
-    assert _planned(rig.step()) == [("s0", 2, 1), ("s1", 0, 8)]
+    assert planned(rig.step()) == [("s0", 2, 1), ("s1", 0, 8)]
 
 
 def test_a_prompt_is_admitted_only_if_all_of_it_fits():
@@ -126,16 +86,16 @@ def test_a_preempted_sequence_finds_its_own_full_blocks_again():
     assert len(latest.token_ids) == num_tokens
 
 
-def test_outputs_are_recomputed_one_per_step_without_sampling():
-    rig = Rig(8)
-    seq = rig.add([1, 2, 3], delivered=(7, 8))
+def test_outputs_are_recomputed_together_and_sample_at_the_end_only():
+    rig = Rig(8, max_num_seqs=2, budget=4)
+    seq = rig.add([1, 2, 3], delivered=(7, 8, 9, 10))
     steps = [rig.step().slices[0] for _ in range(3)]
     assert [(s.start, s.num_tokens, s.is_prefill, s.samples) for s in steps] == [
         (0, 3, True, False),
-        (3, 1, False, False),
-        (4, 1, False, True),
+        (3, 3, False, False),
+        (6, 1, False, True),
     ]
-    assert seq.num_output == 3
+    assert seq.num_output == 5
 
 
 def test_a_full_hit_leaves_one_token_to_compute():
@@ -144,7 +104,7 @@ def test_a_full_hit_leaves_one_token_to_compute():
     rig.step()
     rig.scheduler.remove(first)
     second = rig.add(list(range(8)))
-    assert _planned(rig.step()) == [("s1", 4, 4)]
+    assert planned(rig.step()) == [("s1", 4, 4)]
     assert second.cached_tokens == 4
 
 

@@ -18,6 +18,7 @@ from tests.worker.engine.listener import FakeListener, greedy
 from tests.worker.engine.tiny_models import VOCAB_SIZE, generate
 from worker.engine.port import SequenceSpec
 from worker.engine.settings import EngineSettings
+from worker.engine.speculation.speculator import Speculator
 from worker.engine.torch_engine import TorchEngine
 
 # One thread: layers this small lose more by waiting for each other than they gain.
@@ -137,6 +138,29 @@ def test_a_resumed_sequence_continues_as_if_nothing_had_happened(
         ]
         rest = _answers(path, settings, resumed)
         assert rest == {seq_id: tokens[num_delivered:] for seq_id, tokens in whole.items()}
+
+
+@pytest.mark.parametrize("precision", PRECISIONS, ids=lambda p: "-".join(p.values()))
+def test_guesses_change_no_token(
+    precision: dict[str, Any],
+    tiny_model_dir: ModelDir,
+    monkeypatch: pytest.MonkeyPatch,
+):
+    # Whatever it costs: here it is only about what comes out.
+    monkeypatch.setattr(Speculator, "_least_share", lambda *_: 0.0)
+    path, settings = tiny_model_dir("llama"), replace(FP32, **precision)
+    specs = [
+        replace(spec, prompt_token_ids=[5, 6, 7, 8, 9] * 8 + list(spec.prompt_token_ids))
+        for spec in _mixed_specs()
+    ]
+    specs = [
+        replace(spec, sampling=replace(spec.sampling, max_tokens=60, logit_bias=((7, 6.0),)))
+        for spec in specs
+    ]
+    plain = _answers(path, settings, specs)
+    assert _answers(path, replace(settings, speculation="ngram"), specs) == plain
+    crowded = replace(settings, speculation="ngram", num_blocks=40, max_batched_tokens=40)
+    assert _answers(path, crowded, specs) == plain
 
 
 def test_a_prefix_hit_gives_the_same_answer(tiny_model_dir: ModelDir):

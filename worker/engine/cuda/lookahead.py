@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from worker.engine.cuda.step_arrays import DecodeRows, slot_of
-from worker.engine.step_scheduler import SequenceSlice
+from worker.engine.step_plan import SequenceSlice
 
 
 @dataclass(frozen=True, slots=True)

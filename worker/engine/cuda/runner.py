@@ -18,7 +18,7 @@ from worker.engine.pool_runner import PoolRunner
 from worker.engine.runner import StepResult
 from worker.engine.sampling.reading import read_logits, rows_wanted
 from worker.engine.settings import EngineSettings
-from worker.engine.step_scheduler import SequenceSlice
+from worker.engine.step_plan import SequenceSlice
 
 
 class CudaRunner(PoolRunner):

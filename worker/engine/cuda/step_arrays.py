@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from worker.engine.step_scheduler import SequenceSlice
+from worker.engine.step_plan import SequenceSlice
 
 
 @dataclass(slots=True)
@@ -73,7 +73,7 @@ def arrays_of(slices: Sequence[SequenceSlice], block_size: int) -> StepArrays:
         start, end = piece.start, piece.start + piece.num_tokens
         table = piece.seq.block_table
         rows = prefills if piece.is_prefill else decodes
-        rows.token_ids.extend(piece.seq.token_ids[start:end])
+        rows.token_ids.extend(piece.token_ids)
         rows.positions.extend(range(start, end))
         rows.slots.extend(slot_of(table, p, block_size) for p in range(start, end))
         if piece.is_prefill:

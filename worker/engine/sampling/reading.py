@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import takewhile
 
 import torch
 
 from services.core.logprobs import TokenLogprobs
-from worker.engine.runner import SampledTokens, StepResult
+from worker.engine.runner import SampledTokens, StepResult, accepted
 from worker.engine.sampling.logprobs import logprobs_of
 from worker.engine.sampling.row import SampleRow
 from worker.engine.sampling.sampler import sample
-from worker.engine.sequence import LiveSequence
-from worker.engine.step_scheduler import SequenceSlice
+from worker.engine.step_plan import SequenceSlice
 
 
 @dataclass(slots=True)
@@ -22,12 +22,12 @@ class WantedRows:
 
     Attributes:
         rows: of the step; logits come in this order.
-        samplers: one per sampling row.
+        samplers: slices that sample, each by its last token that is no draft and by its drafts.
         prompts: slices whose prompt is to be told the likelihood of; their rows follow.
     """
 
     rows: list[int] = field(default_factory=list[int])
-    samplers: list[LiveSequence] = field(default_factory=list[LiveSequence])
+    samplers: list[SequenceSlice] = field(default_factory=list[SequenceSlice])
     prompts: list[SequenceSlice] = field(default_factory=list[SequenceSlice])
 
 
@@ -42,8 +42,8 @@ def rows_wanted(slices: Sequence[SequenceSlice]) -> WantedRows:
             prompt_rows.extend(range(num_rows, num_rows + len(piece.next_prompt_token_ids)))
         num_rows += piece.num_tokens
         if piece.samples:
-            wanted.rows.append(num_rows - 1)
-            wanted.samplers.append(piece.seq)
+            wanted.rows.extend(range(num_rows - 1 - len(piece.draft_token_ids), num_rows))
+            wanted.samplers.append(piece)
     wanted.rows += prompt_rows
     return wanted
 
@@ -52,25 +52,43 @@ def read_logits(
     logits: torch.Tensor, wanted: WantedRows, eos_token_ids: frozenset[int]
 ) -> StepResult:
     """Tokens and log-probabilities: (len(wanted.rows), vocab_size) to a result."""
-    num_sampling = len(wanted.samplers)
+    rows = [row for piece in wanted.samplers for row in _sample_rows(piece)]
     tokens: dict[str, SampledTokens] = {}
     errors: dict[str, str] = {}
-    if num_sampling:
-        own = logits[:num_sampling]
-        rows = [SampleRow(seq.sampling, seq.num_output, seq.history) for seq in wanted.samplers]
-        chosen = sample(own, rows, eos_token_ids)
-        logprobs = _sampled_logprobs(own, rows, chosen)
-        for row_idx, (seq, token_id) in enumerate(zip(wanted.samplers, chosen, strict=True)):
-            if token_id is None:
-                errors[seq.seq_id] = "no token can be chosen: logits not finite, or all banned"
+    if rows:
+        own = logits[: len(rows)]
+        sampled = sample(own, rows, eos_token_ids)
+        logprobs = _sampled_logprobs(own, rows, sampled)
+        first = 0
+        for piece in wanted.samplers:
+            end = first + 1 + len(piece.draft_token_ids)
+            usable = list(takewhile(lambda token_id: token_id is not None, sampled[first:end]))
+            chosen = accepted([i for i in usable if i is not None], piece.draft_token_ids)
+            if chosen:
+                told = [logprobs[i] for i in range(first, first + len(chosen)) if i in logprobs]
+                tokens[piece.seq.seq_id] = SampledTokens(chosen, told)
             else:
-                tokens[seq.seq_id] = SampledTokens((token_id,), logprobs.get(row_idx, ()))
-    return StepResult(tokens, errors, _prompt_logprobs(logits[num_sampling:], wanted.prompts))
+                errors[piece.seq.seq_id] = "no token can be chosen: logits not finite or all banned"
+            first = end
+    return StepResult(tokens, errors, _prompt_logprobs(logits[len(rows) :], wanted.prompts))
+
+
+def _sample_rows(piece: SequenceSlice) -> list[SampleRow]:
+    """Each draft's row is sampled as if the drafts before it, and itself, were right."""
+    seq, drafts = piece.seq, piece.draft_token_ids
+    return [
+        SampleRow(
+            seq.sampling,
+            seq.num_output + num_before,
+            None if seq.history is None else seq.history.followed_by(drafts[:num_before]),
+        )
+        for num_before in range(len(drafts) + 1)
+    ]
 
 
 def _sampled_logprobs(
     logits: torch.Tensor, rows: Sequence[SampleRow], chosen: Sequence[int | None]
-) -> dict[int, tuple[TokenLogprobs]]:
+) -> dict[int, TokenLogprobs]:
     """By row, of those that ask for them and have a token."""
     asking: list[int] = []
     token_ids: list[int] = []
@@ -83,7 +101,7 @@ def _sampled_logprobs(
     if not asking:
         return {}
     found = logprobs_of(logits[asking], token_ids, num_top)
-    return {row_idx: (entry,) for row_idx, entry in zip(asking, found, strict=True)}
+    return dict(zip(asking, found, strict=True))
 
 
 def _prompt_logprobs(

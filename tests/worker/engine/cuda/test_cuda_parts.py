@@ -15,7 +15,7 @@ from worker.engine.cuda.staging import Staging
 from worker.engine.cuda.step_arrays import arrays_of
 from worker.engine.port import SequenceSpec
 from worker.engine.sequence import LiveSequence
-from worker.engine.step_scheduler import SequenceSlice
+from worker.engine.step_plan import SequenceSlice
 
 CPU = torch.device("cpu")
 BLOCK_SIZE = 4

@@ -1,0 +1,38 @@
+"""How many prompt tokens a step may hold beside its decodes."""
+
+from __future__ import annotations
+
+from services.core.step_time import StepWork
+from worker.engine.step_times import StepTimes
+
+_STRETCH = 2.0
+"""A step with prefill may last this many times as long as its decodes alone, whatever the target:
+a prompt that nearly stands still would hold up its own sequence more than it spares the others."""
+
+
+class PrefillPace:
+    """Holds a target inter-token latency while prefill goes on.
+
+    Args:
+        times: of this engine's steps.
+        itl_target_s: the target; 0 sets none.
+        max_tokens: of any step.
+        min_tokens: what a step may always hold, so that prefill advances.
+    """
+
+    def __init__(
+        self, times: StepTimes, *, itl_target_s: float, max_tokens: int, min_tokens: int
+    ) -> None:
+        self._times = times
+        self._itl_target_s = itl_target_s
+        self._max_tokens = max_tokens
+        self._min_tokens = min_tokens
+
+    def max_prefill_tokens(self, decodes: StepWork) -> int:
+        """Most prompt tokens beside these decodes; no limit while little is known."""
+        token_s = self._times.prefill_token_s
+        if not self._itl_target_s or not self._times.is_known or token_s <= 0:
+            return self._max_tokens
+        decode_s = self._times.step_s(decodes)
+        room_s = max(self._itl_target_s, _STRETCH * decode_s) - decode_s
+        return min(self._max_tokens, max(self._min_tokens, int(room_s / token_s)))
