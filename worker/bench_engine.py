@@ -1,6 +1,7 @@
 """The bare engine, timed step by step: `python -m worker.bench_engine` takes these orders.
 
-    {"do": "generate", "prompts": [[ids], ...], "max_tokens": N}   submitted at once, greedy
+    {"do": "generate", "prompts": [[ids], ...], "max_tokens": N}   submitted at once; greedy,
+        unless there is a "temperature"
     {"do": "profile", "prompts": [[ids], ...], "max_tokens": N}    the same, under the profiler
     {"do": "roofline"}                                             what the machine can do
 
@@ -38,7 +39,9 @@ class BenchEngine:
         """
         match order.get("do"):
             case "generate":
-                return self.generate(order["prompts"], order["max_tokens"])
+                return self.generate(
+                    order["prompts"], order["max_tokens"], order.get("temperature", 0.0)
+                )
             case "profile":
                 # Here, with torch: the fake engine is measured without.
                 from worker.step_profile import profiled
@@ -53,9 +56,13 @@ class BenchEngine:
                     f"do is {other!r}; allowed: generate, profile, roofline", field="do"
                 )
 
-    def generate(self, prompts: Sequence[Sequence[int]], max_tokens: int) -> dict[str, Any]:
+    def generate(
+        self, prompts: Sequence[Sequence[int]], max_tokens: int, temperature: float = 0.0
+    ) -> dict[str, Any]:
         """Runs prompts together, to max_tokens each; times are seconds."""
-        sampling = SamplingParams(max_tokens=max_tokens, temperature=0.0, seed=0, ignore_eos=True)
+        sampling = SamplingParams(
+            max_tokens=max_tokens, temperature=temperature, seed=0, ignore_eos=True
+        )
         specs: list[SequenceSpec] = []
         for ids in prompts:
             self._num_sequences += 1

@@ -73,6 +73,27 @@ def bench_engine(
     typer.echo(json.dumps(result, indent=None if as_json else 2))
 
 
+@bench.command(name="speculation")
+def bench_speculation(
+    as_json: flags.AsJson = False,
+    precision: Annotated[str, typer.Option(help="fp32, bf16, int8 or int4.")] = "bf16",
+    rounds: Annotated[int, typer.Option(min=1, help="How often each cell is measured.")] = 3,
+    prompts: Annotated[int, typer.Option(min=1, max=4, help="Of each kind.")] = 4,
+    tokens: Annotated[int, typer.Option(min=8, help="Length of each answer.")] = 96,
+    model: flags.Model = None,
+) -> None:
+    """What guessing ahead gains on summaries and on edits of code, in the bare engine."""
+    from benchmarks.speculation import SpeculationPlan
+    from services.cli.bench_speculation import speculation as command
+
+    result = command(
+        SpeculationPlan(num_rounds=rounds, num_prompts=prompts, max_tokens=tokens),
+        model=model,
+        precision=precision,
+    )
+    typer.echo(json.dumps(result, indent=None if as_json else 2))
+
+
 @bench.command(name="serve")
 def bench_serve(
     url: Annotated[str, typer.Option(help="Of a server that speaks OpenAI's wire format.")],

@@ -73,8 +73,16 @@ def engine(
     return {**result, "skipped": skipped, "model": model_dir.name, "num_cpus": os.cpu_count()}
 
 
-def start_engine(precision: str, model_dir: Path, log_dir: Path) -> Child:
+def start_engine(
+    precision: str, model_dir: Path, log_dir: Path, *, speculation: str = "off"
+) -> Child:
     """Loads an engine in a child process, with what `tokenmill up` gives a worker alone.
+
+    Args:
+        precision: of BYTES_PER_WEIGHT.
+        model_dir: prepared model.
+        log_dir: takes what the child says.
+        speculation: off unless it is what is measured: a draft that is right is no decode step.
 
     Raises:
         ChildFailed: this build lacks the precision, or the engine does not load.
@@ -84,7 +92,10 @@ def start_engine(precision: str, model_dir: Path, log_dir: Path) -> Child:
             precision,
             [sys.executable, "-m", "worker.bench_engine"],
             log_file=log_dir / f"engine-{precision}.log",
-            environment=engine_environment(precision, model_dir, os.environ),
+            environment={
+                **engine_environment(precision, model_dir, os.environ),
+                "TOKENMILL_SPECULATION": speculation,
+            },
         )
     if precision in QUANTIZED and "quantization" not in child.ready["settings"]:
         child.close()
@@ -100,8 +111,6 @@ def engine_environment(
         "TOKENMILL_MODEL_DIR": str(model_dir),
         "TOKENMILL_DTYPE": "auto" if precision in QUANTIZED else precision,
         "TOKENMILL_QUANTIZATION": precision if precision in QUANTIZED else "none",
-        # A drafted token that is accepted is not a decode step: measured elsewhere.
-        "TOKENMILL_SPECULATION": "off",
     }
     if not environment.keys() & {"GOMP_SPINCOUNT", "OMP_WAIT_POLICY"}:
         own["GOMP_SPINCOUNT"] = str(GOMP_SPIN_COUNT)
