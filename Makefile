@@ -10,7 +10,7 @@ ONCE ?=
 PYTEST_ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test test-fast flow check fmt lint types layers protos compose-test gpu-check bench bench-peers clean
+.PHONY: help setup run test test-fast flow check fmt lint types layers protos protos-baseline compose-test gpu-check bench bench-peers clean
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-14s %s\n", $$1, $$2}'
@@ -38,6 +38,7 @@ fmt: $(INSTALLED) ## format everything
 lint: $(INSTALLED)
 	$(BIN)/ruff format --check $(SOURCES) && $(BIN)/ruff check $(SOURCES)
 	$(BIN)/buf lint && $(BIN)/buf format -d --exit-code
+	$(BIN)/buf breaking --against protos/baseline.binpb
 
 types: $(INSTALLED)
 	$(BIN)/pyright
@@ -47,6 +48,9 @@ layers: $(INSTALLED)
 
 protos: $(INSTALLED) ## generate the stubs again
 	$(BIN)/python setup.py --quiet egg_info
+
+protos-baseline: $(INSTALLED) ## after a release: what later protos must stay compatible with
+	$(BIN)/buf build --exclude-source-info -o protos/baseline.binpb
 
 compose-test: $(INSTALLED) ## bring up docker-compose.yml with two workers, ask, tear down
 	$(BIN)/python deploy/compose_test.py
