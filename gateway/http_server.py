@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import socket
+import ssl
 from collections.abc import Iterator
 
 import uvicorn
@@ -15,7 +16,9 @@ BACKLOG = 2048
 class HttpServer:
     """One HTTP server on a socket that it opens itself, so that a taken port is said at once."""
 
-    def __init__(self, app: ASGIApp, *, drain_timeout_s: float) -> None:
+    def __init__(
+        self, app: ASGIApp, *, drain_timeout_s: float, tls: ssl.SSLContext | None = None
+    ) -> None:
         config = uvicorn.Config(
             app,
             http="httptools",
@@ -29,6 +32,7 @@ class HttpServer:
             timeout_graceful_shutdown=max(1, int(drain_timeout_s)),
         )
         self._server = _Server(config)
+        self._tls = tls
         self._socket: socket.socket | None = None
 
     def bind(self, host: str, port: int) -> int:
@@ -51,6 +55,9 @@ class HttpServer:
     async def serve(self) -> None:
         """Serves until stop; call after bind."""
         assert self._socket is not None
+        config = self._server.config
+        config.load()
+        config.ssl = self._tls
         await self._server.serve(sockets=[self._socket])
 
     def stop(self) -> None:

@@ -39,6 +39,7 @@ from services.runtime.lifecycle import Process, run_process
 from services.runtime.logs import get_logger
 from services.runtime.rpc_client import open_channel
 from services.runtime.rpc_server import RpcServer
+from services.runtime.tls import Certificates
 
 log = get_logger(__name__)
 
@@ -64,6 +65,7 @@ class Gateway:
     ring: KeyRing | None
     quotas: Quotas
     usage: UsageBook
+    certificates: Certificates | None
 
     async def listen(self) -> tuple[int, int]:
         """Opens both doors; returns HTTP and gRPC port.
@@ -73,9 +75,14 @@ class Gateway:
         """
         settings = self.settings
         http_port = self.http.bind(settings.host, settings.http_port)
-        grpc_port = await self.rpc.start(settings.host, settings.grpc_port)
+        tls = self.certificates
+        # Workers bring no certificate; with TLS they deliver on a port of their own.
+        delivery_port = self.rpc.listen(settings.host, settings.delivery_port) if tls else None
+        grpc_port = await self.rpc.start(
+            settings.host, settings.grpc_port, tls.grpc_credentials() if tls else None
+        )
         self.intake.reply_to = settings.advertise_address or own_address(
-            settings.host, grpc_port, broker_url=settings.nats_url
+            settings.host, delivery_port or grpc_port, broker_url=settings.nats_url
         )
         log.info(
             "gateway.listening",
@@ -107,6 +114,7 @@ def build(
     tasks: asyncio.TaskGroup,
 ) -> Gateway:
     """Puts the parts together; nothing runs yet."""
+    certificates = settings.tls_certificates()
     ring = KeyRing() if settings.asks_for_keys else None
     authenticator = Authenticator(ring, _token_verifier(settings))
     catalog = Catalog()
@@ -158,10 +166,15 @@ def build(
             sessions=sessions,
             tasks=tasks,
         ),
+        cors_origins=settings.cors_origins,
         max_body_bytes=settings.max_body_bytes,
         request_timeout_s=settings.request_timeout_s,
     )
-    http = HttpServer(app, drain_timeout_s=settings.drain_timeout_s)
+    http = HttpServer(
+        app,
+        drain_timeout_s=settings.drain_timeout_s,
+        tls=certificates.context if certificates is not None else None,
+    )
     return Gateway(
         settings,
         tokenizer,
@@ -174,6 +187,7 @@ def build(
         ring,
         quotas,
         usage,
+        certificates,
     )
 
 
@@ -220,6 +234,8 @@ async def run(process: Process[GatewaySettings]) -> None:
     process.spawn(_set_up_queue(bus, settings, gateway.readiness), name="queue set-up")
     if gateway.ring is not None:
         process.spawn(gateway.ring.follow(stores.access), name="API keys")
+    if gateway.certificates is not None:
+        process.spawn(gateway.certificates.keep_loaded(), name="certificates")
     process.spawn(gateway.quotas.keep_synchronised(), name="quotas")
     process.spawn(gateway.usage.keep_written(), name="usage")
     process.spawn(gateway.catalog.load_until_known(gateway.tokenizer), name="tokenizer load")

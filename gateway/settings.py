@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from pydantic import Field
 
 from services.core.access_policy import AuthMode, asks_for_keys
+from services.core.errors import InvalidRequest
 from services.runtime.settings import QueueSettings
+from services.runtime.tls import Certificates, TlsFiles
 
 
 class GatewaySettings(QueueSettings):
@@ -34,6 +38,21 @@ class GatewaySettings(QueueSettings):
 
     jwt_scopes_claim: str = "scope"
     """Claim with the scopes: inference, sessions, admin, alone or after `tokenmill:`."""
+
+    tls_cert_file: Path | None = None
+    """Certificate chain in PEM, for both doors; read again when the file changes. Unset: no TLS."""
+
+    tls_key_file: Path | None = None
+    """Its private key in PEM."""
+
+    tls_client_ca_file: Path | None = None
+    """With it, callers must bring a certificate that it has signed, at both doors."""
+
+    delivery_port: int = Field(default=0, ge=0, le=65535)
+    """With TLS: gRPC port without, for workers alone; 0 takes a free one. Not for the public."""
+
+    cors_origins: str = ""
+    """Web origins that browsers may call from, separated by commas; `*` for all. Unset: none."""
 
     advertise_address: str = ""
     """Address (host:port) that workers dial to deliver. Unset: the bound one; if that is every
@@ -72,5 +91,28 @@ class GatewaySettings(QueueSettings):
         return asks_for_keys(self.auth, self.host)
 
     def check(self) -> None:
-        """Refuses an address that others reach while nobody is asked for a key."""
+        """Refuses an open address that others reach, and TLS files that do not belong together."""
         asks_for_keys(self.auth, self.host)
+        if (self.tls_cert_file is None) != (self.tls_key_file is None):
+            raise InvalidRequest(
+                "TOKENMILL_TLS_CERT_FILE and TOKENMILL_TLS_KEY_FILE belong together: set both",
+                field="TOKENMILL_TLS_CERT_FILE",
+            )
+        if self.tls_client_ca_file is not None and self.tls_cert_file is None:
+            raise InvalidRequest(
+                "TOKENMILL_TLS_CLIENT_CA_FILE needs TOKENMILL_TLS_CERT_FILE",
+                field="TOKENMILL_TLS_CLIENT_CA_FILE",
+            )
+        self.tls_certificates()
+
+    def tls_certificates(self) -> Certificates | None:
+        """Certificates of both doors; None without TLS.
+
+        Raises:
+            InvalidRequest: they cannot be used.
+        """
+        if self.tls_cert_file is None or self.tls_key_file is None:
+            return None
+        return Certificates(
+            TlsFiles(self.tls_cert_file, self.tls_key_file, self.tls_client_ca_file)
+        )

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
+from starlette.middleware.cors import CORSMiddleware
 from starlette.routing import Route, Router
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -39,6 +40,17 @@ from gateway.readiness import Readiness
 from gateway.sessions import Sessions
 from gateway.usage_book import UsageBook
 
+_EXPOSED_HEADERS = [
+    "x-request-id",
+    "x-session-id",
+    "retry-after",
+    *(
+        f"x-ratelimit-{what}-{kind}"
+        for what in ("limit", "remaining", "reset")
+        for kind in ("requests", "tokens")
+    ),
+]
+
 
 @dataclass(frozen=True, slots=True)
 class HttpParts:
@@ -55,7 +67,9 @@ class HttpParts:
     tasks: asyncio.TaskGroup
 
 
-def build_app(parts: HttpParts, *, max_body_bytes: int, request_timeout_s: float) -> ASGIApp:
+def build_app(
+    parts: HttpParts, *, cors_origins: str, max_body_bytes: int, request_timeout_s: float
+) -> ASGIApp:
     """The HTTP door as an ASGI application."""
     catalog, shelf = parts.catalog, parts.shelf
     limits = {"max_body_bytes": max_body_bytes, "request_timeout_s": request_timeout_s}
@@ -93,7 +107,20 @@ def build_app(parts: HttpParts, *, max_body_bytes: int, request_timeout_s: float
         Route("/metrics", _Endpoint(metrics), methods=["GET"]),
     ]
     router = Router(routes, redirect_slashes=False)
-    return Door(router, parts.authenticator, route_of=_Templates(routes).of)
+    door = Door(router, parts.authenticator, route_of=_Templates(routes).of)
+    return _for_browsers(door, cors_origins) if cors_origins else door
+
+
+def _for_browsers(app: ASGIApp, origins: str) -> ASGIApp:
+    """Answers preflights, which bring no key, and lets pages of these origins read replies."""
+    return CORSMiddleware(
+        app,
+        allow_origins=[origin.strip() for origin in origins.split(",")],
+        allow_methods=["GET", "POST", "DELETE"],
+        allow_headers=["*"],
+        expose_headers=_EXPOSED_HEADERS,
+        max_age=600,
+    )
 
 
 class _Templates:

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from typing import Any, TypeVar
 
 import msgspec
 from starlette.types import Receive, Scope
 
-from services.core.errors import BodyTooLarge, InvalidRequest, RequestCancelled
+from services.core.errors import BodyTooLarge, DeadlineExceeded, InvalidRequest, RequestCancelled
 
 _PATH = re.compile(r" - at `\$\.?(?P<path>[^`]*)`$")
 _NAMED = re.compile(r"(?:unknown|required) field `(?P<name>[^`]*)`")
+
+BODY_TIMEOUT_S = 30.0
+"""A client that needs longer to send its body holds a connection for nothing."""
 
 T = TypeVar("T")
 
@@ -21,11 +25,22 @@ async def read_body(scope: Scope, receive: Receive, *, limit_bytes: int) -> byte
 
     Raises:
         BodyTooLarge: said or sent more than limit_bytes.
+        DeadlineExceeded: the client sends too slowly.
         RequestCancelled: the client left before the end.
     """
     for key, value in scope["headers"]:
         if key == b"content-length" and value.isdigit() and int(value) > limit_bytes:
             raise BodyTooLarge(size_bytes=int(value), limit_bytes=limit_bytes)
+    try:
+        async with asyncio.timeout(BODY_TIMEOUT_S):
+            return await _receive_all(receive, limit_bytes)
+    except TimeoutError as exc:
+        raise DeadlineExceeded(
+            f"the body was not whole after {BODY_TIMEOUT_S:g} s", reason="BODY_TOO_SLOW"
+        ) from exc
+
+
+async def _receive_all(receive: Receive, limit_bytes: int) -> bytes:
     chunks: list[bytes] = []
     size_bytes = 0
     while True:

@@ -17,6 +17,7 @@ from gateway.http.errors import error_body, error_headers, error_status
 from gateway.http.sse import send_reply
 from gateway.metrics import HTTP_DURATION
 from gateway.request_ids import request_ids
+from services.core.caller import Caller
 from services.core.errors import RequestCancelled, TokenmillError
 from services.runtime import names
 from services.runtime.logs import bind_request, get_logger
@@ -59,7 +60,8 @@ class Door:
         try:
             with trace.use_span(visit.span, record_exception=False, set_status_on_exception=False):
                 if visit.route not in _PUBLIC:
-                    scope[CALLER_SCOPE] = await self._authenticator.caller(visit.headers)
+                    visit.caller = await self._authenticator.caller(visit.headers)
+                    scope[CALLER_SCOPE] = visit.caller
                 await self._app(scope, receive, visit.send)
         except RequestCancelled as exc:
             # Nobody is there to be told.
@@ -84,6 +86,7 @@ class _Visit:
         self._method: str = scope["method"]
         self.route = route
         self._has_started = False
+        self.caller: Caller | None = None
         self.status = error_status(RequestCancelled("the client left"))
         self.headers = {
             key.decode("latin-1"): value.decode("latin-1") for key, value in scope["headers"]
@@ -128,12 +131,21 @@ class _Visit:
         await send_reply(self.send, error_status(error), body, headers=headers)
 
     def end(self) -> None:
-        """Ends the span and counts."""
+        """Ends the span, counts, and logs who asked what, never the content."""
         self.span.set_attribute(names.HTTP_RESPONSE_STATUS_CODE, self.status)
         if self.status >= 500:
             self.span.set_attribute(names.ERROR_TYPE, str(self.status))
             self.span.set_status(StatusCode.ERROR)
         self.span.end()
-        HTTP_DURATION.labels(self._method[:16], self.route, str(self.status)).observe(
-            time.perf_counter() - self._started_s
-        )
+        duration_s = time.perf_counter() - self._started_s
+        HTTP_DURATION.labels(self._method[:16], self.route, str(self.status)).observe(duration_s)
+        if self.route not in _UNTRACED:
+            log.info(
+                "http.served",
+                http_request_method=self._method[:16],
+                http_route=self.route,
+                http_status=self.status,
+                duration_s=round(duration_s, 6),
+                tenant=self.caller.tenant if self.caller else None,
+                key_id=self.caller.key_id if self.caller else None,
+            )

@@ -83,8 +83,25 @@ class RpcServer:
         register(servicer, self.grpc)
         self._service_names.append(name)
 
-    async def start(self, host: str, port: int) -> int:
-        """Listens; returns the port. Not ready yet.
+    def listen(
+        self, host: str, port: int, credentials: grpc.ServerCredentials | None = None
+    ) -> int:
+        """Takes one more port before the start; returns it.
+
+        Raises:
+            OSError: the address is taken.
+        """
+        try:
+            if credentials is None:
+                return self.grpc.add_insecure_port(f"{host}:{port}")
+            return self.grpc.add_secure_port(f"{host}:{port}", credentials)
+        except RuntimeError as exc:
+            raise OSError(f"cannot listen on {host}:{port}") from exc
+
+    async def start(
+        self, host: str, port: int, credentials: grpc.ServerCredentials | None = None
+    ) -> int:
+        """Listens, with TLS if there are credentials; returns the port. Not ready yet.
 
         Raises:
             OSError: the address is taken.
@@ -93,10 +110,7 @@ class RpcServer:
             [*self._service_names, health.SERVICE_NAME, reflection.SERVICE_NAME], self.grpc
         )
         await self.set_ready(False)
-        try:
-            bound = self.grpc.add_insecure_port(f"{host}:{port}")
-        except RuntimeError as exc:
-            raise OSError(f"cannot listen on {host}:{port}") from exc
+        bound = self.listen(host, port, credentials)
         await self.grpc.start()
         return bound
 
