@@ -14,7 +14,10 @@ _NUM_SAMPLES = 512
 _WHOLE_BYTES = 2 * _NUM_SAMPLES * _SAMPLE_BYTES
 """Up to this size reading everything costs no more than seeking."""
 
-_WEIGHT_SUFFIXES = (".safetensors", ".bin", ".pt")
+GGUF_NAME = "model.gguf"
+"""How a directory calls a GGUF file that it was made for; a link to the user's own."""
+
+_WEIGHT_SUFFIXES = (".safetensors", ".gguf", ".bin", ".pt")
 _EOS_FILES = ("generation_config.json", "config.json")
 
 
@@ -42,6 +45,17 @@ def model_revision(model_dir: Path, numerics: str = "") -> str:
             for start, num_bytes in _pieces(size_bytes):
                 digest.update(os.pread(file.fileno(), num_bytes, start))
     return digest.hexdigest()
+
+
+def find_gguf(model_dir: Path) -> Path | None:
+    """The GGUF file that holds a directory's weights; None if safetensors do."""
+    path = model_dir / GGUF_NAME
+    return path if path.exists() else None
+
+
+def weight_bytes_on_disk(model_dir: Path) -> int:
+    """Size of a directory's weight files."""
+    return sum(p.stat().st_size for p in model_dir.iterdir() if p.suffix in _WEIGHT_SUFFIXES)
 
 
 def _pieces(size_bytes: int) -> list[tuple[int, int]]:

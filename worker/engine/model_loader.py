@@ -8,11 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import structlog
+import torch
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
+from transformers.modeling_gguf_pytorch_utils import load_gguf_checkpoint
 from transformers.utils.logging import disable_progress_bar
 
 from worker.engine.device import choose_device, choose_dtype
 from worker.engine.errors import UnsupportedModel
+from worker.engine.model_files import find_gguf
 from worker.engine.settings import EngineSettings
 
 log = structlog.get_logger(__name__)
@@ -49,13 +52,7 @@ def load_model(model_dir: Path, settings: EngineSettings) -> LoadedModel:
     text_config = config.get_text_config()
     architecture = (config.architectures or [type(config).__name__])[0]
     device = choose_device(settings.device)
-    module: Any = AutoModelForCausalLM.from_pretrained(
-        model_dir,
-        dtype=choose_dtype(settings.dtype, device),
-        # The plainest implementation honours everything; the self-check compares with it.
-        attn_implementation="eager",
-        local_files_only=True,
-    )
+    module = _read_module(model_dir, config, choose_dtype(settings.dtype, device))
     if not getattr(module, "_supports_attention_backend", False):
         raise UnsupportedModel(
             architecture=architecture, why="its code does not use the attention backend"
@@ -70,6 +67,26 @@ def load_model(model_dir: Path, settings: EngineSettings) -> LoadedModel:
         max_model_len=_max_model_len(text_config, settings.max_model_len),
         can_keep_logits="logits_to_keep" in parameters,
     )
+
+
+def _read_module(model_dir: Path, config: Any, dtype: torch.dtype) -> Any:
+    # The plainest attention honours everything; the self-check compares with it.
+    eager: dict[str, Any] = {"dtype": dtype, "attn_implementation": "eager"}
+    gguf = find_gguf(model_dir)
+    if gguf is None:
+        return AutoModelForCausalLM.from_pretrained(model_dir, local_files_only=True, **eager)
+    # Not from_pretrained: for this it wants a package that nothing else here needs.
+    module: Any = AutoModelForCausalLM.from_config(config, **eager)
+    weights = load_gguf_checkpoint(
+        str(gguf), return_tensors=True, model_to_load=module, torch_dtype=dtype
+    )["tensors"]
+    missing = set(module.load_state_dict(weights, strict=False).missing_keys)
+    missing &= {name for name, _ in module.named_parameters()}
+    if missing:
+        raise UnsupportedModel(
+            architecture=type(module).__name__, why=f"its GGUF file lacks {min(missing)}"
+        )
+    return module
 
 
 def _max_model_len(text_config: Any, wanted: int | None) -> int:

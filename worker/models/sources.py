@@ -27,7 +27,7 @@ class LocalDirectory:
 
 @dataclass(frozen=True, slots=True)
 class GgufFile:
-    """A GGUF file, to be converted."""
+    """A GGUF file, read where it lies."""
 
     path: Path
 

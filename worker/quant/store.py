@@ -15,12 +15,12 @@ import torch
 from safetensors.torch import save_file
 
 from worker.engine.lean.config import LeanConfig, NotLean
+from worker.engine.lean.tensors import TensorFiles
 from worker.engine.lean.weights import (
     MATRIX_FIELDS,
     VECTOR_FIELDS,
     LayerWeights,
     LeanWeights,
-    TensorFiles,
 )
 from worker.quant.matrices import FloatMatrix, Int4Matrix, Int8Matrix, Matrix
 

@@ -3,69 +3,15 @@ import subprocess
 import sys
 from pathlib import Path
 
-import gguf
 import numpy as np
 import pytest
 from safetensors import safe_open
 from tokenizers import Tokenizer
 
+from tests.worker.models.tiny_gguf import TEMPLATE, write_tiny_gguf
+from worker.models.conversion import convert_gguf
 from worker.models.errors import ModelUnavailable
 from worker.models.prepare import main, prepare_model
-
-HIDDEN, FFN, HEADS, KV_HEADS = 32, 64, 4, 2
-LETTERS = ["a", "b", "Ġ", "Ċ", "1", "2"]
-MERGES = ["a b", "Ċ Ċ"]
-TOKENS = ["<|endoftext|>", "<|im_start|>", "<|im_end|>", *LETTERS, "ab", "ĊĊ"]
-TEMPLATE = "{% for message in messages %}{{ message['content'] }}{% endfor %}"
-
-
-def write_tiny_gguf(path: Path) -> np.ndarray:
-    """A llama of one layer with random weights; returns its embedding."""
-    writer = gguf.GGUFWriter(path, "llama")
-    writer.add_name("tiny")
-    writer.add_block_count(1)
-    writer.add_context_length(128)
-    writer.add_embedding_length(HIDDEN)
-    writer.add_feed_forward_length(FFN)
-    writer.add_head_count(HEADS)
-    writer.add_head_count_kv(KV_HEADS)
-    writer.add_layer_norm_rms_eps(1e-5)
-    writer.add_rope_freq_base(10000.0)
-    writer.add_vocab_size(len(TOKENS))
-    writer.add_tokenizer_model("gpt2")
-    writer.add_tokenizer_pre("smollm")
-    writer.add_token_list(TOKENS)
-    writer.add_token_types([3, 3, 3] + [1] * (len(TOKENS) - 3))
-    writer.add_token_merges(MERGES)
-    writer.add_bos_token_id(1)
-    writer.add_eos_token_id(2)
-    writer.add_eot_token_id(0)
-    writer.add_chat_template(TEMPLATE)
-    generator = np.random.default_rng(0)
-    kv_width = HIDDEN // HEADS * KV_HEADS
-    shapes = {
-        "token_embd.weight": (len(TOKENS), HIDDEN),
-        "output_norm.weight": (HIDDEN,),
-        "blk.0.attn_norm.weight": (HIDDEN,),
-        "blk.0.ffn_norm.weight": (HIDDEN,),
-        "blk.0.attn_q.weight": (HIDDEN, HIDDEN),
-        "blk.0.attn_k.weight": (kv_width, HIDDEN),
-        "blk.0.attn_v.weight": (kv_width, HIDDEN),
-        "blk.0.attn_output.weight": (HIDDEN, HIDDEN),
-        "blk.0.ffn_gate.weight": (FFN, HIDDEN),
-        "blk.0.ffn_up.weight": (FFN, HIDDEN),
-        "blk.0.ffn_down.weight": (HIDDEN, FFN),
-    }
-    weights = {
-        name: generator.standard_normal(shape, dtype=np.float32) for name, shape in shapes.items()
-    }
-    for name, values in weights.items():
-        writer.add_tensor(name, values)
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_tensors_to_file()
-    writer.close()
-    return weights["token_embd.weight"]
 
 
 def run_prepare(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -79,49 +25,46 @@ def run_prepare(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.fixture(scope="module")
-def converted(tmp_path_factory):
-    """(directory, embedding) of a converted tiny GGUF file."""
+def adopted(tmp_path_factory):
+    """The directory made beside a tiny GGUF file."""
     root = tmp_path_factory.mktemp("gguf")
-    embedding = write_tiny_gguf(root / "tiny.gguf")
+    write_tiny_gguf(root / "tiny.gguf")
     arguments = ("--model", str(root / "tiny.gguf"), "--cache-dir", str(root / "cache"))
     done = run_prepare(*arguments)
     assert done.returncode == 0, done.stderr
     answer = json.loads(done.stdout)
     assert answer["name"] == "tiny"
-    return Path(answer["dir"]), embedding
+    return Path(answer["dir"])
 
 
-def test_converted_weights_are_the_files_own_in_float32(converted):
-    directory, embedding = converted
-    with safe_open(directory / "model.safetensors", "np") as weights:
+def test_converted_weights_are_the_files_own_in_float32(tmp_path):
+    embedding = write_tiny_gguf(tmp_path / "tiny.gguf")
+    convert_gguf(tmp_path / "tiny.gguf", tmp_path)
+    with safe_open(tmp_path / "model.safetensors", "np") as weights:
         np.testing.assert_array_equal(weights.get_tensor("model.embed_tokens.weight"), embedding)
         assert {weights.get_tensor(name).dtype for name in weights.keys()} == {np.dtype("float32")}  # noqa: SIM118
 
 
-def test_a_converted_tokenizer_cuts_digits_apart_before_all_else(converted):
-    directory, _ = converted
-    tokenizer = Tokenizer.from_file(str(directory / "tokenizer.json"))
+def test_an_adopted_tokenizer_cuts_digits_apart_before_all_else(adopted):
+    tokenizer = Tokenizer.from_file(str(adopted / "tokenizer.json"))
     assert tokenizer.encode("ab\n\n12").tokens == ["ab", "ĊĊ", "1", "2"]
 
 
-def test_all_end_tokens_of_a_gguf_file_are_kept(converted):
-    directory, _ = converted
-    generation = json.loads((directory / "generation_config.json").read_text(encoding="utf-8"))
+def test_all_end_tokens_of_a_gguf_file_are_kept(adopted):
+    generation = json.loads((adopted / "generation_config.json").read_text(encoding="utf-8"))
     assert generation["eos_token_id"] == [0, 2]
 
 
-def test_the_chat_template_of_a_gguf_file_is_kept(converted):
-    directory, _ = converted
-    assert (directory / "chat_template.jinja").read_text(encoding="utf-8") == TEMPLATE
+def test_the_chat_template_of_a_gguf_file_is_kept(adopted):
+    assert (adopted / "chat_template.jinja").read_text(encoding="utf-8") == TEMPLATE
 
 
-def test_a_converted_file_is_found_again_without_torch(converted):
-    directory, _ = converted
+def test_an_adopted_file_is_found_again_without_torch(adopted):
     code = (
         "import sys; from worker.models.prepare import main; status = main(sys.argv[1:]);"
         " sys.exit(status or ('torch' in sys.modules))"
     )
-    gguf_path, cache = directory.parents[2] / "tiny.gguf", directory.parents[1]
+    gguf_path, cache = adopted.parents[2] / "tiny.gguf", adopted.parents[1]
     done = subprocess.run(
         [sys.executable, "-c", code, "--model", str(gguf_path), "--cache-dir", str(cache)],
         capture_output=True,
@@ -130,7 +73,7 @@ def test_a_converted_file_is_found_again_without_torch(converted):
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout)["dir"] == str(directory)
+    assert json.loads(done.stdout)["dir"] == str(adopted)
 
 
 def test_a_damaged_gguf_file_is_said_and_leaves_nothing(tmp_path):

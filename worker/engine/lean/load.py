@@ -10,6 +10,7 @@ import structlog
 from worker.engine.device import choose_device, choose_dtype
 from worker.engine.lean.config import LeanConfig, read_config
 from worker.engine.lean.weights import LeanWeights, quantization_of, read_weights
+from worker.engine.model_files import weight_bytes_on_disk
 from worker.engine.settings import EngineSettings
 from worker.quant.recipe import quantized_dir
 from worker.quant.store import read_quantized
@@ -48,12 +49,8 @@ def load_lean(model_dir: Path, settings: EngineSettings) -> LoadedWeights:
     stored = quantization_of(model_dir)
     if stored is None and settings.quantization == "none":
         weights = read_weights(model_dir, config, dtype)
-        return LoadedWeights(config, weights, dtype_name, kv_dtype, _disk_bytes(model_dir))
+        return LoadedWeights(config, weights, dtype_name, kv_dtype, weight_bytes_on_disk(model_dir))
     if stored is None:
         model_dir = quantized_dir(model_dir, settings.quantization)
     weights, precision = read_quantized(model_dir, config)
-    return LoadedWeights(config, weights, precision, kv_dtype, _disk_bytes(model_dir))
-
-
-def _disk_bytes(model_dir: Path) -> int:
-    return sum(path.stat().st_size for path in model_dir.glob("*.safetensors"))
+    return LoadedWeights(config, weights, precision, kv_dtype, weight_bytes_on_disk(model_dir))

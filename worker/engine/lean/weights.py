@@ -7,12 +7,10 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 
 import torch
-from safetensors import safe_open
 
 from worker.engine.lean.config import LeanConfig, NotLean
+from worker.engine.lean.tensors import TensorSource, open_tensors
 from worker.quant.matrices import FloatMatrix, Matrix
-
-_IGNORED_SUFFIX = "rotary_emb.inv_freq"
 
 
 @dataclass(slots=True)
@@ -52,46 +50,13 @@ MATRIX_FIELDS = ("qkv", "attention_out", "gate_up", "down")
 VECTOR_FIELDS = tuple(f.name for f in fields(LayerWeights) if f.name not in MATRIX_FIELDS)
 
 
-class TensorFiles:
-    """The tensors of a directory's safetensors files, mapped, and which of them were asked for."""
-
-    def __init__(self, model_dir: Path) -> None:
-        paths = sorted(model_dir.glob("*.safetensors"))
-        if not paths:
-            raise NotLean("no safetensors files")
-        self._files = [safe_open(path, framework="pt") for path in paths]
-        self._file_of = {name: file for file in self._files for name in file.keys()}  # noqa: SIM118
-        self._unread = set(self._file_of)
-
-    def get(self, name: str) -> torch.Tensor:
-        """A tensor that must be there."""
-        tensor = self.find(name)
-        if tensor is None:
-            raise NotLean(f"tensor {name} is missing")
-        return tensor
-
-    def find(self, name: str) -> torch.Tensor | None:
-        """A tensor that may be there."""
-        file = self._file_of.get(name)
-        if file is None:
-            return None
-        self._unread.discard(name)
-        return file.get_tensor(name)
-
-    def check_all_read(self) -> None:
-        """What nobody asked for would change the answers: such a model is not ours to run."""
-        left = {name for name in self._unread if not name.endswith(_IGNORED_SUFFIX)}
-        if left:
-            raise NotLean(f"{len(left)} unknown tensors, {min(left)} among them")
-
-
 def read_weights(model_dir: Path, config: LeanConfig, dtype: torch.dtype) -> LeanWeights:
-    """Reads the weights of a Hugging Face directory into a float type.
+    """Reads the weights of a model directory into a float type.
 
     Raises:
         NotLean: tensors are missing, or there are some that the lean path has no use for.
     """
-    files = TensorFiles(model_dir)
+    files = open_tensors(model_dir, config)
     embedding = FloatMatrix(files.get("model.embed_tokens.weight").to(dtype))
     layers = [_read_layer(files, config, i, dtype) for i in range(config.num_layers)]
     norm = files.get("model.norm.weight").to(torch.float32) + config.norm_offset
@@ -120,7 +85,7 @@ def quantization_of(model_dir: Path) -> dict[str, object] | None:
 
 
 def _read_layer(
-    files: TensorFiles, config: LeanConfig, layer_idx: int, dtype: torch.dtype
+    files: TensorSource, config: LeanConfig, layer_idx: int, dtype: torch.dtype
 ) -> LayerWeights:
     prefix = f"model.layers.{layer_idx}"
 
