@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import os
 import sys
 import time
 from pathlib import Path
@@ -44,19 +45,22 @@ def main() -> int:
     # stdout belongs to the result.
     structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
     settings = read_settings(WorkerSettings)
-    tokenizer = Tokenizer.from_file(str(settings.model_dir / "tokenizer.json"))
-    token_ids = tokenizer.encode(chosen.text.read_text(encoding="utf-8")).ids
-    if chosen.tokens is not None:
-        token_ids = token_ids[: chosen.tokens]
     if settings.num_threads is not None:
         torch.set_num_threads(settings.num_threads)
     model = load_step_model(settings.model_dir, settings.engine_settings())
     if not isinstance(model, LeanModel | NativeModel):
         print("neither the native nor the lean path computes this model", file=sys.stderr)  # noqa: T201
         return 1
+    _prefill(model, _sequence(model, list(range(1, 33))))
+    first_token_s = process_age_s()
+    tokenizer = Tokenizer.from_file(str(settings.model_dir / "tokenizer.json"))
+    token_ids = tokenizer.encode(chosen.text.read_text(encoding="utf-8")).ids
+    if chosen.tokens is not None:
+        token_ids = token_ids[: chosen.tokens]
     decode_tps = measure_decode(model, token_ids[:32])
     figures = {
         "precision": model.numerics,
+        "first_token_s": first_token_s,
         "weight_bytes": model.weight_bytes,
         "float32_bytes": 4 * model.num_weights,
         "disk_bytes": model.disk_bytes,
@@ -93,8 +97,7 @@ def measure_perplexity(model: StepModel, token_ids: list[int]) -> float:
 def measure_decode(model: StepModel, prompt: list[int]) -> float:
     """Tokens per second of one sequence, greedy, the first token not counted."""
     seq = _sequence(model, prompt)
-    prefill = SequenceSlice(seq, 0, len(prompt), is_prefill=True, samples=True)
-    model.compute_logits(lay_out([prefill], model.pool), [len(prompt) - 1])
+    _prefill(model, seq)
     seq.token_ids.append(prompt[-1])
     started = time.perf_counter()
     for position in range(len(prompt), len(prompt) + _NUM_DECODED):
@@ -104,12 +107,27 @@ def measure_decode(model: StepModel, prompt: list[int]) -> float:
     return _NUM_DECODED / (time.perf_counter() - started)
 
 
+def process_age_s() -> float:
+    """Seconds since this process was started, imports and all."""
+    # Fields count from behind the name, which may hold spaces: man 5 proc, starttime.
+    fields = Path("/proc/self/stat").read_text(encoding="ascii").rpartition(")")[2].split()
+    started_s = int(fields[19]) / os.sysconf("SC_CLK_TCK")
+    return time.clock_gettime(time.CLOCK_BOOTTIME) - started_s
+
+
 def resident_bytes() -> int:
     """Memory of this process now."""
     for line in Path("/proc/self/status").read_text(encoding="ascii").splitlines():
         if line.startswith("VmRSS:"):
             return int(line.split()[1]) * 1024
     return 0
+
+
+@torch.inference_mode()
+def _prefill(model: StepModel, seq: LiveSequence) -> None:
+    num_rows = seq.num_prompt
+    prefill = SequenceSlice(seq, 0, num_rows, is_prefill=True, samples=True)
+    model.compute_logits(lay_out([prefill], model.pool), [num_rows - 1])
 
 
 def _sequence(model: StepModel, token_ids: list[int]) -> LiveSequence:

@@ -23,9 +23,14 @@ def quantize(model: str, kind: str, out_dir: Path) -> None:
     """
     prepared = prepare_model(model)
     command = [sys.executable, "-m", "worker.quant.quantize", prepared.directory]
-    done = subprocess.run([*command, "--to", kind, "--out", str(out_dir)], check=False)
-    if done.returncode != 0:
-        raise CommandFailed(f"{model} could not be quantized", exit_code=done.returncode)
+    with subprocess.Popen([*command, "--to", kind, "--out", str(out_dir)]) as child:
+        try:
+            exit_code = child.wait()
+        except KeyboardInterrupt:
+            # The terminal told the child too; it removes what is half written.
+            exit_code = child.wait()
+    if exit_code != 0:
+        raise CommandFailed(f"{model} could not be quantized", exit_code=exit_code)
     err.print(f"{kind} weights of {prepared.name} are in {out_dir}")
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 
 from tests.worker.engine.tiny_models import VOCAB_SIZE, save_tiny_model
-from worker.bench_quality import measure_perplexity
+from worker.bench_quality import measure_perplexity, process_age_s
 from worker.engine.lean.load import load_lean
 from worker.engine.lean.model import LeanModel
 from worker.engine.settings import EngineSettings
@@ -31,3 +31,8 @@ def test_a_perturbed_model_still_loads(tmp_path: Path):
     perturb(model_dir, tmp_path / "moved")
     settings = EngineSettings(dtype="fp32", num_blocks=4, num_threads=1)
     LeanModel(load_lean(tmp_path / "moved", settings), settings)
+
+
+def test_a_process_is_as_old_as_the_clock_says():
+    before = process_age_s()
+    assert 0 < before <= process_age_s()

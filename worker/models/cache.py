@@ -15,6 +15,8 @@ from typing import TextIO
 
 from worker.models.errors import ModelUnavailable
 
+CACHE_ADVICE = "choose another place with TOKENMILL_CACHE_DIR"
+
 
 def default_cache_dir() -> Path:
     """`TOKENMILL_CACHE_DIR`, else `$XDG_CACHE_HOME/tokenmill`, else `~/.cache/tokenmill`."""
@@ -47,7 +49,22 @@ def build_once(target: Path, build: Callable[[Path], None]) -> Path:
     return target
 
 
-def require_room(directory: Path, size_bytes: int) -> None:
+@contextmanager
+def built_aside(target: Path) -> Iterator[Path]:
+    """An empty directory beside `target` that takes its place at the end, if nothing is raised.
+
+    Otherwise nothing of it remains. `target` must be absent or an empty directory.
+    """
+    unfinished = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
+    try:
+        yield unfinished
+        unfinished.chmod(0o755)
+        unfinished.rename(target)
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
+
+
+def require_room(directory: Path, size_bytes: int, advice: str = CACHE_ADVICE) -> None:
     """Refuses early what would fill the disk.
 
     Raises:
@@ -57,8 +74,13 @@ def require_room(directory: Path, size_bytes: int) -> None:
     if free_bytes < size_bytes:
         raise ModelUnavailable(
             f"not enough disk space in {directory}: {free_bytes / 1e6:.0f} MB free,"
-            f" {size_bytes / 1e6:.0f} MB needed; choose another place with TOKENMILL_CACHE_DIR"
+            f" {size_bytes / 1e6:.0f} MB needed; {advice}"
         )
+
+
+def is_full(exc: OSError) -> bool:
+    """Whether an error says that there is no room left, on the disk or in a quota."""
+    return exc.errno in (errno.ENOSPC, errno.EDQUOT)
 
 
 def say(text: str) -> None:
@@ -71,13 +93,8 @@ def _build_and_rename(target: Path, build: Callable[[Path], None]) -> None:
     # We hold the lock, so whatever lies here was left by a process that died.
     for left_over in target.parent.glob(f"{prefix}*"):
         shutil.rmtree(left_over, ignore_errors=True)
-    unfinished = Path(tempfile.mkdtemp(prefix=prefix, dir=target.parent))
-    try:
+    with built_aside(target) as unfinished:
         build(unfinished)
-        unfinished.chmod(0o755)
-        unfinished.rename(target)
-    finally:
-        shutil.rmtree(unfinished, ignore_errors=True)
 
 
 @contextmanager
@@ -96,9 +113,6 @@ def _take(lock_file: TextIO) -> None:
 
 
 def _storage_message(directory: Path, exc: OSError) -> str:
-    if exc.errno in (errno.ENOSPC, errno.EDQUOT):
-        return (
-            f"the disk is full at {directory}; free some space or choose another place with"
-            " TOKENMILL_CACHE_DIR"
-        )
+    if is_full(exc):
+        return f"the disk is full at {directory}; free some space or {CACHE_ADVICE}"
     return f"cannot write the cache at {directory}: {exc}"

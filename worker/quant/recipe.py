@@ -10,9 +10,10 @@ import torch
 from tokenizers import Tokenizer
 
 from worker.engine.lean.config import NotLean, read_config
-from worker.engine.lean.weights import quantization_of, read_weights
+from worker.engine.lean.weights import num_values, quantization_of, read_weights
 from worker.engine.model_files import model_revision
 from worker.models.cache import build_once, default_cache_dir
+from worker.progress import progress_bar
 from worker.quant.calibrate import CALIBRATION_LENGTH, quantize_weights
 from worker.quant.store import write_quantized
 
@@ -37,6 +38,17 @@ def quantized_dir(model_dir: Path, kind: str) -> Path:
     return build_once(target, lambda out_dir: quantize(model_dir, out_dir, kind))
 
 
+def least_bytes(model_dir: Path, kind: str) -> int:
+    """What a quantized copy takes on disk at least.
+
+    Raises:
+        NotLean: the lean path does not compute this model.
+    """
+    config = read_config(model_dir)
+    bits_per_value = 8 if kind == "int8" else 4
+    return num_values(config) * bits_per_value // 8
+
+
 @torch.inference_mode()
 def quantize(model_dir: Path, out_dir: Path, kind: str) -> None:
     """Writes a quantized copy of a model into an existing directory.
@@ -52,11 +64,14 @@ def quantize(model_dir: Path, out_dir: Path, kind: str) -> None:
     token_ids = calibration_tokens(model_dir, config.vocab_size)
     log.info("quantization.started", kind=kind, num_calibration_tokens=len(token_ids))
 
-    def tell(num_done: int) -> None:
-        if num_done % 5 == 0 or num_done == config.num_layers:
-            log.info("quantization.advanced", num_layers=num_done, of=config.num_layers)
+    with progress_bar(f"quantizing to {kind}", config.num_layers) as advance:
 
-    rounded = quantize_weights(config, weights, token_ids, kind, tell)
+        def tell(num_done: int) -> None:
+            advance()
+            if num_done % 5 == 0 or num_done == config.num_layers:
+                log.info("quantization.advanced", num_layers=num_done, of=config.num_layers)
+
+        rounded = quantize_weights(config, weights, token_ids, kind, tell)
     write_quantized(model_dir, out_dir, rounded, {"bits": kind, "recipe": RECIPE_VERSION})
     log.info("quantization.finished", kind=kind, duration_s=round(time.monotonic() - started, 1))
 

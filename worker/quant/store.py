@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 
 from worker.engine.lean.config import LeanConfig, NotLean
@@ -22,6 +23,7 @@ from worker.engine.lean.weights import (
     LayerWeights,
     LeanWeights,
 )
+from worker.models.errors import ModelUnavailable
 from worker.quant.matrices import FloatMatrix, Int4Matrix, Int8Matrix, Matrix
 
 QUANT_METHOD = "tokenmill"
@@ -38,6 +40,9 @@ def write_quantized(
         out_dir: an existing directory.
         weights: quantized.
         description: joins config.json, where loaders see that these are no ordinary weights.
+
+    Raises:
+        ModelUnavailable: the weights cannot be written.
     """
     for path in source_dir.iterdir():
         if path.suffix in (".json", ".jinja", ".model", ".txt") and "index" not in path.name:
@@ -50,12 +55,12 @@ def write_quantized(
         **description,
     }
     (out_dir / "config.json").write_text(json.dumps(config, indent=2), encoding="utf-8")
-    tensors = _flatten(weights)
-    save_file(
-        {name: tensor.contiguous() for name, tensor in tensors.items()},
-        out_dir / "model.safetensors",
-        metadata={"format": "pt"},
-    )
+    tensors = {name: tensor.contiguous() for name, tensor in _flatten(weights).items()}
+    try:
+        save_file(tensors, out_dir / "model.safetensors", metadata={"format": "pt"})
+    except SafetensorError as exc:
+        # The library hides the operating system's error in its own.
+        raise ModelUnavailable(f"the weights cannot be written: {exc}") from exc
 
 
 def read_quantized(model_dir: Path, config: LeanConfig) -> tuple[LeanWeights, str]:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import json
 from pathlib import Path
 
@@ -76,6 +77,47 @@ def test_a_directory_that_is_not_empty_is_left_alone(model_dir: Path, tmp_path: 
     (tmp_path / "mine").write_text("precious")
     assert main([str(model_dir), "--to", "int8", "--out", str(tmp_path)]) == 1
     assert [path.name for path in tmp_path.iterdir()] == ["mine"]
+
+
+def test_an_out_that_is_a_file_is_left_alone(
+    model_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    (tmp_path / "mine").write_text("precious")
+    assert main([str(model_dir), "--to", "int8", "--out", str(tmp_path / "mine")]) == 1
+    assert "mine is a file" in capsys.readouterr().err
+    assert (tmp_path / "mine").read_text() == "precious"
+
+
+def test_what_is_no_model_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    assert main([str(tmp_path), "--to", "int8", "--out", str(tmp_path / "out")]) == 1
+    assert "it has no config.json" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("fault", "exit_code", "said"),
+    [
+        (OSError(errno.ENOSPC, "No space left on device"), 1, "the disk is full"),
+        (PermissionError(errno.EACCES, "Permission denied"), 1, "Permission denied"),
+        (KeyboardInterrupt(), 130, "interrupted; nothing was written"),
+    ],
+)
+def test_what_was_half_written_is_removed(
+    model_dir: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    fault: BaseException,
+    exit_code: int,
+    said: str,
+):
+    def fail(_model_dir: Path, out_dir: Path, _kind: str) -> None:
+        (out_dir / "model.safetensors").write_bytes(b"half")
+        raise fault
+
+    monkeypatch.setattr("worker.quant.quantize.quantize", fail)
+    assert main([str(model_dir), "--to", "int8", "--out", str(tmp_path / "out")]) == exit_code
+    assert said in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_the_config_tells_other_loaders(model_dir: Path, tmp_path: Path):

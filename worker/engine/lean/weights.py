@@ -10,6 +10,7 @@ import torch
 
 from worker.engine.lean.config import LeanConfig, NotLean
 from worker.engine.lean.tensors import TensorSource, open_tensors
+from worker.progress import progress_bar
 from worker.quant.matrices import FloatMatrix, Matrix
 
 
@@ -58,7 +59,11 @@ def read_weights(model_dir: Path, config: LeanConfig, dtype: torch.dtype) -> Lea
     """
     files = open_tensors(model_dir, config)
     embedding = FloatMatrix(files.get("model.embed_tokens.weight").to(dtype))
-    layers = [_read_layer(files, config, i, dtype) for i in range(config.num_layers)]
+    layers: list[LayerWeights] = []
+    with progress_bar("reading weights", config.num_layers) as advance:
+        for layer_idx in range(config.num_layers):
+            layers.append(_read_layer(files, config, layer_idx, dtype))
+            advance()
     norm = files.get("model.norm.weight").to(torch.float32) + config.norm_offset
     written = files.find("lm_head.weight")
     output = None
@@ -72,9 +77,17 @@ def read_weights(model_dir: Path, config: LeanConfig, dtype: torch.dtype) -> Lea
 
 def num_weights(config: LeanConfig, weights: LeanWeights) -> int:
     """Values of all matrices, one that serves twice counted once."""
+    return _num_values(config, num_tables=1 if weights.output is None else 2)
+
+
+def num_values(config: LeanConfig) -> int:
+    """The same, by what the configuration says."""
+    return _num_values(config, num_tables=1 if config.is_tied else 2)
+
+
+def _num_values(config: LeanConfig, num_tables: int) -> int:
     hidden, q_size, kv_size = config.hidden_size, config.q_size, config.kv_size
     per_layer = hidden * (2 * q_size + 2 * kv_size + 3 * config.ffn_size)
-    num_tables = 1 if weights.output is None else 2
     return config.num_layers * per_layer + num_tables * config.vocab_size * hidden
 
 
