@@ -20,7 +20,7 @@ from worker.quant.store import write_quantized
 log = structlog.get_logger(__name__)
 
 KINDS = ("int8", "int4")
-RECIPE_VERSION = 5
+RECIPE_VERSION = 6
 """Raised whenever the same model would come out otherwise."""
 
 _MAX_CALIBRATION_TOKENS = 2048

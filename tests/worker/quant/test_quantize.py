@@ -44,9 +44,13 @@ def _hidden(config: LeanConfig, weights: LeanWeights) -> torch.Tensor:
 def test_smoothing_changes_nothing_but_the_numbers(model_dir: Path):
     config = read_config(model_dir)
     weights = read_weights(model_dir, config, torch.float32)
-    peaks = {"qkv": torch.rand(64) + 0.1, "gate_up": torch.rand(64) + 0.1}
+    generator = torch.Generator().manual_seed(0)
+    rows = {
+        name: torch.randn(32, size, generator=generator) * torch.linspace(0.1, 9, size)
+        for name, size in (("qkv", 64), ("gate_up", 64), ("down", 96))
+    }
     smoothed = dataclasses.replace(
-        weights, layers=[smooth(layer, peaks)[0] for layer in weights.layers]
+        weights, layers=[smooth(layer, rows)[0] for layer in weights.layers]
     )
     torch.testing.assert_close(
         _hidden(config, smoothed), _hidden(config, weights), rtol=1e-3, atol=1e-3
