@@ -75,15 +75,29 @@ async def measure_serving(
     slo: Slo,
     ask_one: AskOne = ask,
 ) -> dict[str, Any]:
-    """Loads a server and reports.
+    """Loads a server and reports; arguments as of `load_server`, and what goodput counts."""
+    outcomes, wall_s = await load_server(server, model, prompts, plan, ask_one)
+    return summary(outcomes, wall_s, plan, slo)
+
+
+async def load_server(
+    server: Server,
+    model: str,
+    prompts: Sequence[str],
+    plan: LoadPlan,
+    ask_one: AskOne = ask,
+) -> tuple[list[Reply | Failure], float]:
+    """Loads a server.
 
     Args:
         server: which.
         model: as its requests name it.
         prompts: asked in order, from the first again when all were.
         plan: how much.
-        slo: what goodput counts.
         ask_one: how one request is made.
+
+    Returns:
+        One outcome for each request, and seconds from the first request to the last answer.
     """
     run_id = secrets.token_hex(2)
 
@@ -114,7 +128,7 @@ async def measure_serving(
         await ask_one(server, {**body("w", idx), "max_tokens": 8})
     began = time.perf_counter()
     outcomes = await (_open_loop(one, plan) if plan.rate_per_s else _closed_loop(one, plan))
-    return summary(outcomes, time.perf_counter() - began, plan, slo)
+    return outcomes, time.perf_counter() - began
 
 
 def summary(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
 import time
 from collections.abc import Sequence
@@ -11,6 +12,7 @@ from typing import Any
 from services.core.blocks import BlockPayload
 from services.core.errors import TokenmillError
 from services.core.request import FinishReason
+from services.core.step_time import StepWork
 from worker.engine.port import StepReport
 
 BATCH_TIMEOUT_S = 600.0
@@ -26,6 +28,7 @@ class _Step:
     engine_s: float
     num_output_tokens: int
     is_whole_decode: bool
+    work: StepWork
 
 
 class StepClock:
@@ -39,6 +42,7 @@ class StepClock:
         self._first_tokens: dict[str, float] = {}
         self._steps: list[_Step] = []
         self._errors: list[str] = []
+        self._lengths: dict[str, int] = {}
 
     def expect(self, seq_ids: Sequence[str]) -> None:
         """A batch is about to be submitted; the one before it is done."""
@@ -46,6 +50,7 @@ class StepClock:
             self._running = set(seq_ids)
             self._num_sequences = len(seq_ids)
             self._first_tokens, self._steps, self._errors = {}, [], []
+            self._lengths = dict.fromkeys(seq_ids, 0)
             self._done.clear()
 
     def wait(self, began: float) -> dict[str, Any]:
@@ -57,11 +62,8 @@ class StepClock:
         Raises:
             TokenmillError: a sequence failed, or the batch takes too long.
         """
-        if not self._done.wait(BATCH_TIMEOUT_S):
-            raise TokenmillError(f"a batch was not done within {BATCH_TIMEOUT_S:g} s")
+        self._wait()
         with self._lock:
-            if self._errors:
-                raise TokenmillError(self._errors[0])
             firsts = sorted(at - began for at in self._first_tokens.values())
             return {
                 "wall_s": self._steps[-1].reported_at - began,
@@ -71,6 +73,21 @@ class StepClock:
                 "num_steps": len(self._steps),
                 "decode": self._decode(),
             }
+
+    def wait_steps(self) -> list[tuple[StepWork, float]]:
+        """What each step of the batch computed, and the seconds from the report before to its own.
+
+        The first step has none before it and is left out.
+
+        Raises:
+            TokenmillError: a sequence failed, or the batch takes too long.
+        """
+        self._wait()
+        with self._lock:
+            return [
+                (step.work, step.reported_at - before.reported_at)
+                for before, step in itertools.pairwise(self._steps)
+            ]
 
     def on_step(self, report: StepReport) -> None:
         """Notes one step."""
@@ -90,12 +107,37 @@ class StepClock:
                 and len(report.decode_seq_ids) == self._num_sequences
             )
             engine_s = (report.ended_ns - report.started_ns) / 1e9
-            self._steps.append(_Step(now, engine_s, num_tokens, is_whole_decode))
+            work = self._work(report)
+            self._steps.append(_Step(now, engine_s, num_tokens, is_whole_decode, work))
             if not self._running:
                 self._done.set()
 
     def on_blocks_full(self, blocks: Sequence[BlockPayload]) -> None:
         """There is no cache service here."""
+
+    def _wait(self) -> None:
+        if not self._done.wait(BATCH_TIMEOUT_S):
+            raise TokenmillError(f"a batch was not done within {BATCH_TIMEOUT_S:g} s")
+        with self._lock:
+            if self._errors:
+                raise TokenmillError(self._errors[0])
+
+    def _work(self, report: StepReport) -> StepWork:
+        """Nothing is cached here, so a sequence's length is what was computed of it."""
+        lengths, prefill_pairs = self._lengths, 0.0
+        for seq_id, num_tokens in report.prefill_tokens_by_seq.items():
+            prefill_pairs += num_tokens * (lengths[seq_id] + num_tokens / 2)
+            lengths[seq_id] += num_tokens
+        decode_pairs = 0
+        for seq_id in report.decode_seq_ids:
+            decode_pairs += lengths[seq_id]
+            lengths[seq_id] += 1
+        return StepWork(
+            sum(report.prefill_tokens_by_seq.values()),
+            prefill_pairs,
+            len(report.decode_seq_ids),
+            decode_pairs,
+        )
 
     def _decode(self) -> dict[str, Any]:
         """Steps in which every sequence of the batch decoded and nothing else happened."""

@@ -3,6 +3,7 @@
     {"do": "generate", "prompts": [[ids], ...], "max_tokens": N}   submitted at once; greedy,
         unless there is a "temperature"
     {"do": "profile", "prompts": [[ids], ...], "max_tokens": N}    the same, under the profiler
+    {"do": "steps", "prompts": [[ids], ...], "max_tokens": [N, ...]}   each to a length of its own
     {"do": "roofline"}                                             what the machine can do
 
 No prompt finds another's blocks: each sequence is a tenant of its own.
@@ -13,6 +14,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 
 from services.core.errors import InvalidRequest
@@ -47,32 +49,52 @@ class BenchEngine:
                 from worker.step_profile import profiled
 
                 return profiled(lambda: self.generate(order["prompts"], order["max_tokens"]))
+            case "steps":
+                return {"steps": self.steps(order["prompts"], order["max_tokens"])}
             case "roofline":
                 from worker.roofline import measure_machine
 
                 return measure_machine()
             case other:
                 raise InvalidRequest(
-                    f"do is {other!r}; allowed: generate, profile, roofline", field="do"
+                    f"do is {other!r}; allowed: generate, profile, steps, roofline", field="do"
                 )
 
     def generate(
         self, prompts: Sequence[Sequence[int]], max_tokens: int, temperature: float = 0.0
     ) -> dict[str, Any]:
         """Runs prompts together, to max_tokens each; times are seconds."""
-        sampling = SamplingParams(
-            max_tokens=max_tokens, temperature=temperature, seed=0, ignore_eos=True
-        )
+        began = self._submit(prompts, [max_tokens] * len(prompts), temperature)
+        return self._clock.wait(began)
+
+    def steps(
+        self, prompts: Sequence[Sequence[int]], max_tokens: Sequence[int]
+    ) -> list[dict[str, Any]]:
+        """Runs prompts together; what each step computed, and its seconds."""
+        self._submit(prompts, max_tokens)
+        return [
+            {"work": asdict(work), "seconds": seconds} for work, seconds in self._clock.wait_steps()
+        ]
+
+    def _submit(
+        self,
+        prompts: Sequence[Sequence[int]],
+        max_tokens: Sequence[int],
+        temperature: float = 0.0,
+    ) -> float:
         specs: list[SequenceSpec] = []
-        for ids in prompts:
+        for ids, num_tokens in zip(prompts, max_tokens, strict=True):
             self._num_sequences += 1
             name = str(self._num_sequences)
+            sampling = SamplingParams(
+                max_tokens=num_tokens, temperature=temperature, seed=0, ignore_eos=True
+            )
             specs.append(SequenceSpec(name, ids, sampling, tenant=name))
         self._clock.expect([spec.seq_id for spec in specs])
         began = time.perf_counter()
         for spec in specs:
             self._engine.submit(spec)
-        return self._clock.wait(began)
+        return began
 
 
 def main() -> int:

@@ -43,6 +43,7 @@ def take_orders(
         engine = build_engine(
             settings.engine, settings.model_dir, settings.engine_settings(), fake_model
         )
+        load = engine.load()
         load_s = round(time.perf_counter() - began, 3)
         carry_out = begin(engine, settings)
         engine.start(listener)
@@ -51,6 +52,13 @@ def take_orders(
                 "ready": True,
                 "load_s": load_s,
                 "kv_dtype": engine.layout.dtype,
+                "shape": {
+                    "num_blocks": load.num_blocks,
+                    "block_size": load.block_size,
+                    "max_num_seqs": settings.max_num_seqs,
+                    "max_requests": settings.max_requests,
+                    "max_batched_tokens": settings.max_batched_tokens,
+                },
                 # What this build knows; a setting that it lacks was passed over in silence.
                 "settings": sorted(WorkerSettings.model_fields),
             }

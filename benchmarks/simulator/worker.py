@@ -135,6 +135,11 @@ class SimulatedWorker:
     def load(self) -> WorkerLoad:
         """How busy it is, in the words of a heartbeat."""
         num_running = self._scheduler.num_running
+        num_pending = 0
+        for seq in self._live.values():
+            left = seq.num_prompt - seq.num_computed
+            if left > 0:
+                num_pending += left
         return WorkerLoad(
             max_requests=self.shape.max_requests,
             num_running=num_running,
@@ -142,7 +147,7 @@ class SimulatedWorker:
             num_free_blocks=self._pool.num_free,
             num_blocks=self._pool.num_blocks,
             block_size=self.shape.block_size,
-            num_pending_prefill_tokens=sum(seq.num_pending_prefill for seq in self._live.values()),
+            num_pending_prefill_tokens=num_pending,
         )
 
     def heartbeat(self) -> WorkerHeartbeat:

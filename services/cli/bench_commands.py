@@ -152,6 +152,39 @@ def bench_gateway(
     typer.echo(json.dumps(command(plan), indent=None if as_json else 2))
 
 
+@bench.command(name="simulation")
+def bench_simulation(
+    as_json: flags.AsJson = False,
+    workers: flags.NumWorkers = 1,
+    loads: Annotated[
+        str, typer.Option(help="Shares of what the cluster can carry, by commas.")
+    ] = "0.5,0.8,2",
+    requests: Annotated[int, typer.Option(min=10, help="Of each load.")] = 40,
+    max_tokens: Annotated[int, typer.Option(min=2, help="Length of each answer.")] = 32,
+    rounds: Annotated[int, typer.Option(min=2, help="Of the calibration.")] = 3,
+    seed: Annotated[int, typer.Option(help="Of the arrival times.")] = 0,
+    model: flags.Model = None,
+    engine: flags.Engine = "torch",
+) -> None:
+    """The simulator against the cluster: calibrates, loads both alike, tells the errors."""
+    from benchmarks.calibration import CalibrationPlan
+    from services.cli.bench_simulation import check_simulation as command
+
+    result = command(
+        {
+            "loads": flags.parse_shares("--loads", loads),
+            "num_requests": requests,
+            "max_tokens": max_tokens,
+            "seed": seed,
+        },
+        CalibrationPlan(num_rounds=rounds, seed=seed),
+        model=model,
+        engine=flags.check_engine(engine),
+        num_workers=workers,
+    )
+    typer.echo(json.dumps(result, indent=None if as_json else 2))
+
+
 @bench.command(name="quality")
 def bench_quality(
     as_json: flags.AsJson = False,

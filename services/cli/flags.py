@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -97,6 +98,23 @@ def check_engine(engine: str) -> str:
     if engine not in ENGINES:
         raise CommandFailed(f"--engine is {engine!r}; allowed: {', '.join(ENGINES)}", exit_code=2)
     return engine
+
+
+def parse_shares(flag: str, text: str) -> tuple[float, ...]:
+    """Positive numbers, by commas.
+
+    Raises:
+        CommandFailed: something else.
+    """
+    try:
+        shares = tuple(float(part) for part in text.split(","))
+    except ValueError:
+        shares = ()
+    if not shares or not all(0 < share < math.inf for share in shares):
+        raise CommandFailed(
+            f"{flag} is {text!r}; allowed: positive numbers, by commas", exit_code=2
+        )
+    return shares
 
 
 def state_dir_of(given: Path | None) -> Path:

@@ -11,6 +11,7 @@ import typer
 
 from services.cli import flags
 from services.cli.bench_commands import bench
+from services.cli.calibrate_command import calibrate
 from services.cli.cluster.options import LOOPBACK
 from services.cli.failure import CommandFailed
 from services.cli.keys_commands import keys, tenants
@@ -26,6 +27,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.add_typer(bench, name="bench")
+app.command()(calibrate)
 app.add_typer(keys, name="keys")
 app.add_typer(tenants, name="tenants")
 app.command()(usage)

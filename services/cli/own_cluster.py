@@ -20,6 +20,7 @@ def own_cluster(
     engine: str = "torch",
     dtype: str | None = None,
     quantization: str | None = None,
+    num_workers: int = 1,
 ) -> Iterator[ClusterState]:
     """Starts a cluster and stops it again; fields as in Wanted.
 
@@ -33,6 +34,7 @@ def own_cluster(
             engine=engine,
             dtype=dtype,
             quantization=quantization,
+            num_workers=num_workers,
             http_port=0,
             grpc_port=0,
         )

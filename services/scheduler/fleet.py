@@ -45,6 +45,13 @@ class _Worker:
     is_suspect: bool = False
     is_lost: bool = False
     in_flight: list[Ticket] = field(default_factory=list)
+    num_requests_in_flight: int = 0
+    num_tokens_in_flight: int = 0
+
+    def recount(self) -> None:
+        """After `in_flight` changed; asked for far more often than it changes."""
+        self.num_requests_in_flight = sum(ticket.num_requests for ticket in self.in_flight)
+        self.num_tokens_in_flight = sum(ticket.num_prompt_tokens for ticket in self.in_flight)
 
 
 class Fleet:
@@ -99,31 +106,34 @@ class Fleet:
         worker.in_flight = [
             ticket for ticket in worker.in_flight if now_s - ticket.sent_s < SEEN_AFTER_S
         ]
+        worker.recount()
         return was_away
 
     def candidates(self, now_s: float) -> list[Candidate]:
         """The workers that may be given requests, full ones included."""
-        return [
-            Candidate(
-                worker_id=worker_id,
-                max_requests=worker.load.max_requests,
-                num_requests=worker.load.num_running
-                + worker.load.num_waiting
-                + sum(ticket.num_requests for ticket in worker.in_flight),
-                num_prefill_tokens=worker.load.num_pending_prefill_tokens
-                + sum(ticket.num_prompt_tokens for ticket in worker.in_flight),
-                placed_idx=worker.placed_idx,
-                num_running=worker.load.num_running,
-                num_waiting=worker.load.num_waiting
-                + sum(ticket.num_requests for ticket in worker.in_flight),
-                num_free_blocks=worker.load.num_free_blocks,
-                num_blocks=worker.load.num_blocks,
-                block_size=worker.load.block_size,
-                step_time=self._step_times.get(worker_id, self._default_step_time),
+        times, default = self._step_times, self._default_step_time
+        found: list[Candidate] = []
+        for worker_id, worker in self._workers.items():
+            if not self._is_routable(worker, now_s):
+                continue
+            load, num_on_their_way = worker.load, worker.num_requests_in_flight
+            # By position: this is built for every worker at every decision.
+            found.append(
+                Candidate(
+                    worker_id,
+                    load.max_requests,
+                    load.num_running + load.num_waiting + num_on_their_way,
+                    load.num_pending_prefill_tokens + worker.num_tokens_in_flight,
+                    worker.placed_idx,
+                    load.num_running,
+                    load.num_waiting + num_on_their_way,
+                    load.num_free_blocks,
+                    load.num_blocks,
+                    load.block_size,
+                    times.get(worker_id, default),
+                )
             )
-            for worker_id, worker in self._workers.items()
-            if self._is_routable(worker, now_s)
-        ]
+        return found
 
     def address_of(self, worker_id: str) -> str:
         """Where the worker listens.
@@ -144,6 +154,7 @@ class Fleet:
         ticket = Ticket(worker_id, num_requests, num_prompt_tokens, now_s)
         worker = self._workers[worker_id]
         worker.in_flight.append(ticket)
+        worker.recount()
         self._num_placed += num_requests
         worker.placed_idx = self._num_placed
         return ticket
@@ -189,6 +200,7 @@ class Fleet:
         worker = self._workers.get(ticket.worker_id)
         if worker is not None and ticket in worker.in_flight:
             worker.in_flight.remove(ticket)
+            worker.recount()
         return worker
 
 

@@ -24,6 +24,18 @@ def test_a_batch_is_timed_step_by_step(bench: BenchEngine):
     assert 0 < figures["first_token_s"] <= figures["wall_s"]
 
 
+def test_each_step_says_what_it_computed(bench: BenchEngine):
+    order = {"do": "steps", "prompts": [[1] * 600, [2] * 40], "max_tokens": [4, 6]}
+    steps = bench.carry_out(order)["steps"]
+    # The first step took 512 tokens of the first prompt and is left out: nothing came before it.
+    first, *decodes = (step["work"] for step in steps)
+    assert (first["num_prefill_tokens"], first["num_decodes"]) == (88 + 40, 0)
+    assert first["num_prefill_pairs"] == 88 * (512 + 44) + 40 * 20
+    assert [work["num_decodes"] for work in decodes] == [2, 2, 2, 1, 1]
+    assert [work["num_decode_pairs"] for work in decodes[:2]] == [640, 642]
+    assert all(step["seconds"] > 0 for step in steps)
+
+
 def test_an_unknown_order_is_refused(bench: BenchEngine):
-    with pytest.raises(InvalidRequest, match="allowed: generate, profile, roofline"):
+    with pytest.raises(InvalidRequest, match="allowed: generate, profile, steps, roofline"):
         bench.carry_out({"do": "dance"})

@@ -18,16 +18,20 @@ class CostWeights:
     Attributes:
         own_prefill: of a second that the worker computes for this request. Above 1: it makes those
             behind it wait too, and takes room from what is cached.
-        decode_steps: of a second that one step takes.
+        decode_steps: of a second that one step takes. As many as an answer has tokens would count
+            all that it waits for; fewer, because running answers end meanwhile.
         miss: of a second that the worker lately computed because nothing was cached. Small: it
             spreads a cold fleet, and what is rarely seen over all memory.
         miss_half_life_s: how fast that is forgotten.
+        shortage_s: until all that a full worker runs has ended; a request that finds too few free
+            blocks waits for its share of that.
     """
 
     own_prefill: float = 4.0
-    decode_steps: float = 4.0
+    decode_steps: float = 20.0
     miss: float = 0.02
     miss_half_life_s: float = 30.0
+    shortage_s: float = 5.0
 
 
 class _Charge:
@@ -56,56 +60,50 @@ class TokenmillPolicy:
         self, entry: HeldRequest, candidates: Sequence[Candidate], now_s: float
     ) -> Placement | None:
         """The cheapest with room, or None."""
+        weights, charges = self._weights, self._charges
         found = self._index.match(entry.block_hashes)
         num_prompt = entry.num_prompt_tokens
         best: Candidate | None = None
-        best_rank = (math.inf, 0)
+        best_cost_s, best_placed_idx = math.inf, 0
         best_missing, best_own_s = num_prompt, 0.0
+        # One flat loop: at a thousand workers a call per worker would be most of a decision.
         for candidate in candidates:
-            if candidate.num_requests >= candidate.max_requests:
+            num_requests = candidate.num_requests
+            if num_requests >= candidate.max_requests:
                 continue
-            num_found = found.get(candidate.worker_id, 0) * candidate.block_size
-            missing = max(1, num_prompt - num_found)
-            own_s, cost_s = self._cost(candidate, missing, num_prompt, now_s)
-            rank = (cost_s, candidate.placed_idx)
-            if rank < best_rank:
-                best, best_rank = candidate, rank
+            worker_id, block_size = candidate.worker_id, candidate.block_size
+            missing = max(1, num_prompt - found.get(worker_id, 0) * block_size)
+            num_before = candidate.num_prefill_tokens
+            model = candidate.step_time
+            num_held = candidate.num_blocks - candidate.num_free_blocks
+            pairs = num_held * block_size
+            company_s = model.base_s + model.decode_pair_s * pairs
+            token_s = model.prefill_s + (company_s + model.decode_s * candidate.num_running) / max(
+                1, model.max_batched_tokens - candidate.num_running
+            )
+            own_s = missing * (token_s + model.prefill_pair_s * (num_prompt - missing / 2))
+            cost_s = (
+                token_s * num_before
+                + weights.own_prefill * own_s
+                + weights.decode_steps * (company_s + model.decode_s * num_requests)
+            )
+            num_left = candidate.num_free_blocks - (num_before + num_prompt) / block_size
+            if num_left < 0 and candidate.num_blocks:
+                cost_s -= weights.shortage_s * num_left / max(1, num_held)
+            charge = charges.get(worker_id)
+            if charge is not None:
+                cost_s += weights.miss * self._decayed(charge, now_s)
+            if cost_s < best_cost_s or (
+                cost_s == best_cost_s and candidate.placed_idx < best_placed_idx
+            ):
+                best, best_cost_s, best_placed_idx = candidate, cost_s, candidate.placed_idx
                 best_missing, best_own_s = missing, own_s
         if best is None:
             return None
-        charge = self._charges.setdefault(best.worker_id, _Charge(now_s))
+        charge = charges.setdefault(best.worker_id, _Charge(now_s))
         charge.seconds = self._decayed(charge, now_s) + best_own_s
         charge.updated_s = now_s
         return Placement(best, best_missing)
-
-    def _cost(
-        self, candidate: Candidate, missing: int, num_prompt: int, now_s: float
-    ) -> tuple[float, float]:
-        weights, model = self._weights, candidate.step_time
-        held = candidate.num_blocks - candidate.num_free_blocks
-        pairs = held * candidate.block_size
-        token_s = model.prefill_token_s(candidate.num_running, pairs)
-        pairs_s = model.prefill_pair_s * missing * (num_prompt - missing / 2)
-        own_s = token_s * missing + pairs_s
-        wait_s = token_s * candidate.num_prefill_tokens
-        decode_s = (
-            model.base_s + model.decode_s * candidate.num_requests + model.decode_pair_s * pairs
-        )
-        cost_s = wait_s + weights.own_prefill * own_s + weights.decode_steps * decode_s
-        cost_s += self._shortage_s(candidate, num_prompt)
-        charge = self._charges.get(candidate.worker_id)
-        if charge is not None:
-            cost_s += weights.miss * self._decayed(charge, now_s)
-        return own_s, cost_s
-
-    def _shortage_s(self, candidate: Candidate, num_prompt: int) -> float:
-        """How long until running sequences have given up enough blocks, roughly."""
-        num_wanted = candidate.num_prefill_tokens + num_prompt
-        num_short = num_wanted / candidate.block_size - candidate.num_free_blocks
-        if num_short <= 0 or candidate.num_blocks == 0:
-            return 0.0
-        held = max(1, candidate.num_blocks - candidate.num_free_blocks)
-        return 5.0 * num_short / held
 
     def _decayed(self, charge: _Charge, now_s: float) -> float:
         return charge.seconds * 0.5 ** ((now_s - charge.updated_s) / self._weights.miss_half_life_s)
