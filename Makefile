@@ -10,7 +10,7 @@ ONCE ?=
 PYTEST_ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test test-fast flow check fmt lint types layers protos protos-baseline compose-test gpu-check bench bench-peers clean
+.PHONY: help setup run test test-fast flow check fmt lint types layers protos protos-baseline compose-test gpu-check bench bench-peers clean page-vendor page-test
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-14s %s\n", $$1, $$2}'
@@ -54,6 +54,19 @@ protos-baseline: $(INSTALLED) ## after a release: what later protos must stay co
 
 compose-test: $(INSTALLED) ## bring up docker-compose.yml with two workers, ask, tear down
 	$(BIN)/python deploy/compose_test.py
+
+page-vendor: ## fetch the page's libraries again, as its lock file names them (needs npm)
+	cd gateway/page && npm ci --ignore-scripts
+	cd gateway/page && cp node_modules/htm/preact/standalone.module.js vendor/preact-htm.mjs \
+	  && cp node_modules/marked/lib/marked.esm.js vendor/marked.mjs \
+	  && cp node_modules/uplot/dist/uPlot.esm.js vendor/uplot.mjs \
+	  && cp node_modules/uplot/dist/uPlot.min.css vendor/uplot.css \
+	  && cp node_modules/dompurify/dist/purify.es.mjs vendor/purify.mjs \
+	  && sed -i '/sourceMappingURL/d' vendor/*.mjs && rm -rf node_modules
+
+page-test: setup ## drive the page in Chromium against a cluster of its own (needs npm and chromium)
+	cd tests/page && npm ci --ignore-scripts --no-audit
+	$(BIN)/python tests/page/run.py
 
 gpu-check: setup ## conformance and benchmarks on a machine with an NVIDIA GPU
 	$(BIN)/python -m benchmarks.gpu_check

@@ -67,7 +67,7 @@ class Choice:
             arrived_ns = live.arrived_ns
             has_tokens = bool(token_ids)
             if has_tokens:
-                self._record.token_came()
+                self._record.tokens_came(len(token_ids))
             delta = self._text.feed(token_ids)
             text, stopped, num_tokens = delta.text, delta.stopped, delta.num_tokens
             if not stopped and live.is_over:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import secrets
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import TypeVar
@@ -22,10 +23,13 @@ from gateway.http_server import HttpServer
 from gateway.inference_servicer import InferenceServicer
 from gateway.intake import Intake
 from gateway.live_requests import LiveRequests
+from gateway.live_view.heartbeats import follow_heartbeats
+from gateway.live_view.recent import RECENT
+from gateway.live_view.snapshot import LiveView
 from gateway.metrics import watch_live_requests
 from gateway.prompts import PromptReader
 from gateway.quota.quotas import Quotas
-from gateway.readiness import Readiness
+from gateway.readiness import Readiness, follow_readiness
 from gateway.sessions import Sessions
 from gateway.settings import GatewaySettings
 from gateway.stores import Stores, open_stores
@@ -43,7 +47,6 @@ from services.runtime.tls import Certificates
 
 log = get_logger(__name__)
 
-READINESS_INTERVAL_S = 0.1
 STREAM_PAUSE_S = 0.5
 STOP_GRACE_S = 1.0
 
@@ -66,6 +69,7 @@ class Gateway:
     quotas: Quotas
     usage: UsageBook
     certificates: Certificates | None
+    live_view: LiveView
 
     async def listen(self) -> tuple[int, int]:
         """Opens both doors; returns HTTP and gRPC port.
@@ -122,7 +126,7 @@ def build(
     dispatcher = Dispatcher(bus, tasks)
     quotas = Quotas(
         stores.quotas,
-        settings.instance_id,
+        f"{settings.instance_id}.{secrets.token_hex(4)}",
         ring.limits_of if ring is not None else _no_limits,
     )
     usage = UsageBook(stores.usage)
@@ -154,6 +158,7 @@ def build(
         ),
         "tokenmill.v1.InferenceService",
     )
+    live_view = LiveView(settings.instance_id, live_requests, readiness, RECENT)
     app = build_app(
         HttpParts(
             intake=intake,
@@ -164,6 +169,8 @@ def build(
             usage=usage,
             shelf=Shelf(stores.responses, max_bytes=2 * settings.max_session_bytes),
             sessions=sessions,
+            live_view=live_view,
+            traces_url=settings.traces_url,
             tasks=tasks,
         ),
         cors_origins=settings.cors_origins,
@@ -188,6 +195,7 @@ def build(
         quotas,
         usage,
         certificates,
+        live_view,
     )
 
 
@@ -231,6 +239,7 @@ async def run(process: Process[GatewaySettings]) -> None:
     watch_live_requests(gateway.live_requests)
     await gateway.listen()
     serving = process.tasks.create_task(gateway.http.serve(), name="http")
+    process.spawn(follow_heartbeats(bus, gateway.live_view), name="heartbeats")
     process.spawn(_set_up_queue(bus, settings, gateway.readiness), name="queue set-up")
     if gateway.ring is not None:
         process.spawn(gateway.ring.follow(stores.access), name="API keys")
@@ -239,7 +248,7 @@ async def run(process: Process[GatewaySettings]) -> None:
     process.spawn(gateway.quotas.keep_synchronised(), name="quotas")
     process.spawn(gateway.usage.keep_written(), name="usage")
     process.spawn(gateway.catalog.load_until_known(gateway.tokenizer), name="tokenizer load")
-    process.spawn(_follow_readiness(gateway.rpc, gateway.readiness), name="readiness")
+    process.spawn(follow_readiness(gateway.rpc, gateway.readiness), name="readiness")
     await process.stop_requested.wait()
     await gateway.drain()
     await serving
@@ -257,17 +266,6 @@ async def _set_up_queue(bus: Bus, settings: GatewaySettings, readiness: Readines
             await asyncio.sleep(STREAM_PAUSE_S)
         else:
             readiness.has_queue = True
-
-
-async def _follow_readiness(rpc: RpcServer, readiness: Readiness) -> None:
-    was_ready: bool | None = None
-    while True:
-        reasons = readiness.reasons_against()
-        if (not reasons) != was_ready:
-            was_ready = not reasons
-            await rpc.set_ready(was_ready)
-            log.info("readiness.changed", is_ready=was_ready, reasons=reasons)
-        await asyncio.sleep(READINESS_INTERVAL_S)
 
 
 async def _unless_stopped(process: Process[GatewaySettings], work: Awaitable[T]) -> T | None:

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 
 from gateway.access.key_ring import KeyRing
 from gateway.catalog import Catalog
 from gateway.intake import Intake
+from services.runtime.logs import get_logger
+from services.runtime.rpc_server import RpcServer
+
+log = get_logger(__name__)
+
+READINESS_INTERVAL_S = 0.1
 
 
 class Readiness:
@@ -43,3 +50,15 @@ class Readiness:
         if self._ring is not None and not self._ring.is_loaded:
             reasons.append("the API keys are not loaded")
         return reasons
+
+
+async def follow_readiness(rpc: RpcServer, readiness: Readiness) -> None:
+    """Lets the gRPC health service say what `reasons_against` says, for ever."""
+    was_ready: bool | None = None
+    while True:
+        reasons = readiness.reasons_against()
+        if (not reasons) != was_ready:
+            was_ready = not reasons
+            await rpc.set_ready(was_ready)
+            log.info("readiness.changed", is_ready=was_ready, reasons=reasons)
+        await asyncio.sleep(READINESS_INTERVAL_S)

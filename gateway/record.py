@@ -12,6 +12,7 @@ from gateway import metrics
 from gateway.answer_times import AnswerTimes
 from gateway.ask import Ask
 from gateway.live_request import LiveRequest
+from gateway.live_view.recent import RECENT
 from services.core.request import FinishReason, Usage
 from services.runtime import names
 from services.runtime.logs import get_logger
@@ -62,8 +63,9 @@ class AnswerRecord:
         max_tokens = lives[0].request.sampling.max_tokens or 0
         self.span.set_attribute(names.GEN_AI_REQUEST_MAX_TOKENS, max_tokens)
 
-    def token_came(self) -> None:
+    def tokens_came(self, num_tokens: int) -> None:
         """Tokens came; only the first time counts."""
+        RECENT.tokens_came(num_tokens, time.monotonic())
         if self._first_token_s is None:
             self._first_token_s = time.perf_counter() - self._started_s
 
@@ -86,6 +88,12 @@ class AnswerRecord:
             self.span.set_attribute(names.GEN_AI_RESPONSE_TIME_TO_FIRST_CHUNK, self._first_token_s)
         if self._usage is not None:
             self._count_tokens(self._usage, duration_s)
+        RECENT.ended(
+            time.monotonic(),
+            ttft_s=self._first_token_s,
+            gap_s=self._mean_gap_s(duration_s),
+            is_failed=self._usage is None,
+        )
         self.span.set_attributes(self.times.attributes())
         if self.lives:
             self.span.set_attribute(names.ATTEMPT, self._attempt())
@@ -109,10 +117,15 @@ class AnswerRecord:
                 names.GEN_AI_USAGE_CACHED_TOKENS: usage.cached_tokens,
             }
         )
-        if usage.completion_tokens > 1 and self._first_token_s is not None:
-            metrics.TIME_PER_OUTPUT_TOKEN.labels(*self._labels).observe(
-                (duration_s - self._first_token_s) / (usage.completion_tokens - 1)
-            )
+        gap_s = self._mean_gap_s(duration_s)
+        if gap_s is not None:
+            metrics.TIME_PER_OUTPUT_TOKEN.labels(*self._labels).observe(gap_s)
+
+    def _mean_gap_s(self, duration_s: float) -> float | None:
+        num_tokens = self._usage.completion_tokens if self._usage is not None else 0
+        if num_tokens < 2 or self._first_token_s is None:
+            return None
+        return (duration_s - self._first_token_s) / (num_tokens - 1)
 
     def _error_type(self) -> str:
         if self._usage is not None:

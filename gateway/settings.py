@@ -64,6 +64,9 @@ class GatewaySettings(QueueSettings):
     tokenizer_timeout_s: float = Field(default=10.0, gt=0)
     """Most that one tokenization may take, seconds; a 128k-token prompt takes well under one."""
 
+    traces_url: str = ""
+    """HTTP address of the embedded trace store, for explanations; empty: there is none."""
+
     request_timeout_s: float = Field(default=300.0, gt=0)
     """Longest life of a request, queue included, seconds; callers may ask for less, not more."""
 

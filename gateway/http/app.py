@@ -18,8 +18,10 @@ from gateway.http.anthropic_messages import AnthropicMessages
 from gateway.http.chat_completions import ChatCompletions
 from gateway.http.completions import Completions
 from gateway.http.door import Door
+from gateway.http.live import Explain, ShowLive
 from gateway.http.models import ListModels, ShowModel
 from gateway.http.native import NativeRoutes
+from gateway.http.page import Page
 from gateway.http.probes import Readyz, livez, metrics
 from gateway.http.responses.routes import (
     CreateResponse,
@@ -35,6 +37,7 @@ from gateway.http.session_routes import SessionRoute, SessionWork
 from gateway.http.token_routes import CountRoute, Detokenize, Tokenize
 from gateway.http.usage import ShowUsage
 from gateway.intake import Intake
+from gateway.live_view.snapshot import LiveView
 from gateway.prompts import PromptReader
 from gateway.readiness import Readiness
 from gateway.sessions import Sessions
@@ -64,6 +67,8 @@ class HttpParts:
     usage: UsageBook
     shelf: Shelf
     sessions: Sessions
+    live_view: LiveView
+    traces_url: str
     tasks: asyncio.TaskGroup
 
 
@@ -82,6 +87,7 @@ def build_app(
     create_response = CreateResponse(parts.intake, catalog, shelf, parts.tasks, **limits)
     work, session = SessionWork(parts.sessions), "/api/chat/sessions/{session_id}"
     response = "/v1/responses/{response_id}"
+    page = Page()
     routes = [
         answering("/v1/chat/completions", ChatCompletions(catalog).parse),
         answering("/v1/completions", Completions(catalog).parse),
@@ -102,6 +108,10 @@ def build_app(
         # A model's name may hold slashes.
         Route("/v1/models/{model:path}", ShowModel(catalog), methods=["GET"]),
         Route("/api/v1/usage", ShowUsage(parts.usage), methods=["GET"]),
+        Route("/api/v1/live", ShowLive(parts.live_view), methods=["GET"]),
+        Route("/api/v1/explain/{request_id}", Explain(parts.traces_url), methods=["GET"]),
+        Route("/", page, methods=["GET"]),
+        Route("/ui/{path:path}", page, methods=["GET"]),
         Route("/livez", _Endpoint(livez), methods=["GET"]),
         Route("/readyz", Readyz(parts.readiness), methods=["GET"]),
         Route("/metrics", _Endpoint(metrics), methods=["GET"]),

@@ -27,9 +27,11 @@ log = get_logger(__name__)
 
 REQUEST_ID_HEADER = b"x-request-id"
 # Asked every few seconds by machines: their spans would bury the others.
-_UNTRACED = {"/livez", "/readyz", "/metrics"}
+# The page's files hold no secret: it asks for a key itself.
+_PAGE_ROUTES = ("/", "/ui/{path}")
+_UNTRACED = {"/livez", "/readyz", "/metrics", "/api/v1/live", *_PAGE_ROUTES}
 # Of a process, not of a caller: who may reach the port may ask.
-_PUBLIC = {"/livez", "/readyz"}
+_PUBLIC = {"/livez", "/readyz", *_PAGE_ROUTES}
 
 
 class Door:

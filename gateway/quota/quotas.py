@@ -61,7 +61,8 @@ class Quotas:
 
     Args:
         bucket: shared by all gateways.
-        gateway: our name there.
+        gateway: our name there; unlike that of any process before: a gateway that took over what
+            another held would grant again what that one had granted and not yet told.
         limits_of: a tenant's limits.
     """
 

@@ -59,9 +59,21 @@ async def test_an_unknown_model_is_the_error_that_the_client_expects(client: ope
 
 
 async def test_every_gateway_and_every_worker_serves(real_cluster: LocalCluster):
-    body = {"model": real_cluster.model, "messages": QUESTION, "max_tokens": 24, "ignore_eos": True}
+    # Different questions: equal ones would go where the first one's K/V is.
+    bodies = [
+        {
+            "model": real_cluster.model,
+            "messages": [{"role": "user", "content": f"{number} is a number. What else?"}],
+            "max_tokens": 24,
+            "ignore_eos": True,
+        }
+        for number in range(6)
+    ]
     answers = await asyncio.gather(
-        *(stream_chat(url, body) for url in real_cluster.http_urls() for _ in range(3))
+        *(
+            stream_chat(url, body)
+            for url, body in zip(real_cluster.http_urls() * 3, bodies, strict=True)
+        )
     )
     assert all(answer.is_done for answer in answers)
     workers = {real_cluster.worker_of(answer.request_id) for answer in answers}

@@ -129,6 +129,8 @@ def plan_cluster(
         }
         if options.asks_for_keys:
             own["TOKENMILL_AUTH"] = AuthMode.REQUIRED.value
+        if options.collect_traces:
+            own["TOKENMILL_TRACES_URL"] = f"http://{LOOPBACK}:{ports.traces}"
         specs.append(
             replace(
                 gateway,

@@ -32,7 +32,7 @@ async def serve(process: Process[TracesSettings]) -> None:
     process.stack.callback(store.close)
     server = _Server(
         uvicorn.Config(
-            Receiver(store).app(),
+            Receiver(store, settings.traces_file).app(),
             host=settings.host,
             port=settings.http_port,
             log_config=None,

@@ -1,15 +1,19 @@
-"""OTLP over HTTP: POST /v1/traces, protobuf, plain or gzip."""
+"""OTLP over HTTP: POST /v1/traces, protobuf, plain or gzip; and explanations of what came."""
 
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceResponse
 from starlette.applications import Starlette
 from starlette.requests import Request
-from starlette.responses import PlainTextResponse, Response
+from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
+from services.cli.explain.explanation import explanation_as_json
+from services.cli.explain.lookup import explain_request
+from services.cli.failure import CommandFailed
 from services.cli.traces.otlp import MAX_MESSAGE_BYTES, decode_export
 from services.cli.traces.store import TraceStore
 from services.core.errors import BodyTooLarge, InvalidRequest, Overloaded, TokenmillError
@@ -22,8 +26,9 @@ _PROTOBUF = "application/x-protobuf"
 class Receiver:
     """Writes what arrives into a store, one export after the other."""
 
-    def __init__(self, store: TraceStore) -> None:
+    def __init__(self, store: TraceStore, traces_file: Path) -> None:
         self._store = store
+        self._traces_file = traces_file
         self._lock = asyncio.Lock()
         self._num_exports = 0
 
@@ -32,6 +37,7 @@ class Receiver:
         return Starlette(
             routes=[
                 Route("/v1/traces", self._export, methods=["POST"]),
+                Route("/explain/{wanted}", self._explain, methods=["GET"]),
                 Route("/readyz", self._ready, methods=["GET"]),
             ]
         )
@@ -63,6 +69,16 @@ class Receiver:
 
     def _write(self, body: bytes, encoding: str) -> None:
         self._store.add(decode_export(body, encoding))
+
+    async def _explain(self, request: Request) -> Response:
+        try:
+            # A connection of its own to the file: reading does not wait for exports.
+            explanation = await asyncio.to_thread(
+                explain_request, self._traces_file, request.path_params["wanted"]
+            )
+        except CommandFailed as exc:
+            return PlainTextResponse(exc.message, status_code=404)
+        return JSONResponse(explanation_as_json(explanation))
 
     async def _ready(self, _: Request) -> Response:
         return PlainTextResponse("ready")

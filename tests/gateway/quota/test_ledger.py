@@ -44,17 +44,20 @@ def test_no_window_holds_more_than_the_limit(
     now_s = 1000.0
     ledger = Ledger()
     shares = [Share(Kind.TOKENS, limit) for _ in NAMES]
+    names = list(NAMES)
     granted: list[tuple[float, int]] = []
     for idx, action, units, pause_s in steps:
         now_s += pause_s
         if action == "die":
-            shares[idx] = Share(Kind.TOKENS, limit)
+            # Started again it has another name: under its old one it would take over what it held,
+            # and with it what it had granted since it last told.
+            shares[idx], names[idx] = Share(Kind.TOKENS, limit), f"{names[idx]}+"
             continue
         if action == "sync":
-            ledger = exchange(ledger, shares[idx], NAMES[idx], now_s, 0)
+            ledger = exchange(ledger, shares[idx], names[idx], now_s, 0)
             continue
         if not shares[idx].grant(units, now_s):
-            ledger = exchange(ledger, shares[idx], NAMES[idx], now_s, units)
+            ledger = exchange(ledger, shares[idx], names[idx], now_s, units)
             if not shares[idx].grant(units, now_s):
                 continue
         granted.append((now_s, units))

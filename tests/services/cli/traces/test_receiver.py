@@ -39,8 +39,8 @@ def store(tmp_path: Path):
 
 
 @pytest.fixture
-async def client(store: TraceStore) -> AsyncIterator[httpx.AsyncClient]:
-    transport = httpx.ASGITransport(Receiver(store).app())
+async def client(store: TraceStore, tmp_path: Path) -> AsyncIterator[httpx.AsyncClient]:
+    transport = httpx.ASGITransport(Receiver(store, tmp_path / "traces.sqlite").app())
     async with httpx.AsyncClient(transport=transport, base_url="http://traces") as client:
         yield client
 

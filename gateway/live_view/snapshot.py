@@ -1,0 +1,81 @@
+"""One look at the cluster, as JSON shows it."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from typing import Any
+
+from gateway.live_requests import LiveRequests
+from gateway.live_view.recent import RecentAnswers
+from gateway.live_view.worker_board import SeenWorker, WorkerBoard
+from gateway.readiness import Readiness
+from services.runtime.logs import get_logger
+from services.wire.heartbeat import decode_heartbeat
+from services.wire.queue import BadPayload
+
+log = get_logger(__name__)
+
+
+class LiveView:
+    """What this gateway knows of itself and of the workers."""
+
+    def __init__(
+        self,
+        instance_id: str,
+        live_requests: LiveRequests,
+        readiness: Readiness,
+        recent: RecentAnswers,
+    ) -> None:
+        self._instance_id = instance_id
+        self._live = live_requests
+        self._readiness = readiness
+        self._recent = recent
+        self._board = WorkerBoard()
+
+    def hear(self, payload: bytes) -> None:
+        """Takes a heartbeat off the bus; one that cannot be read is left out."""
+        try:
+            heartbeat = decode_heartbeat(payload)
+        except BadPayload as exc:
+            log.warning("heartbeat.unreadable", error=str(exc))
+            return
+        self._board.hear(heartbeat, time.monotonic())
+
+    def snapshot(self) -> dict[str, Any]:
+        """Figures of the last half minute, and the state of now."""
+        now_s = time.monotonic()
+        figures = self._recent.figures(now_s)
+        waiting = Counter(
+            live.request.request_class.value
+            for live in self._live.all()
+            if live.attachment is None and not live.is_over
+        )
+        return {
+            "gateway": self._instance_id,
+            "unix_s": time.time(),
+            "reasons_against": self._readiness.reasons_against(),
+            "requests_per_s": figures.requests_per_s,
+            "failed_per_s": figures.failed_per_s,
+            "tokens_per_s": figures.tokens_per_s,
+            "ttft_ms": figures.ttft_ms,
+            "itl_ms": figures.itl_ms,
+            "running": self._live.num_running,
+            "waiting": dict(waiting),
+            "workers": [_worker(seen) for seen in self._board.workers(now_s)],
+        }
+
+
+def _worker(seen: SeenWorker) -> dict[str, Any]:
+    load = seen.heartbeat.load
+    return {
+        "worker_id": seen.heartbeat.worker_id,
+        "model": seen.heartbeat.model,
+        "state": seen.state,
+        "running": load.num_running,
+        "waiting": load.num_waiting,
+        "max_requests": load.max_requests,
+        "kv_blocks": load.num_blocks,
+        "kv_blocks_used": load.num_blocks - load.num_free_blocks,
+        "pending_prefill_tokens": load.num_pending_prefill_tokens,
+    }
