@@ -22,6 +22,7 @@ from worker.engine.settings import EngineSettings
 from worker.engine.step_layout import Segment, StepLayout
 from worker.engine.step_model import StepModel
 from worker.kernels.build import load_kernels
+from worker.quant.matrices import Int4Matrix, dequantize, int8_codes
 
 BLOCK_SIZE = 32
 PROMPT = torch.arange(3, 103)
@@ -67,8 +68,10 @@ def tiny_dir(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
     return path
 
 
-def load(tiny_dir: Path, path: str, dtype: str = "fp32") -> StepModel:
-    settings = EngineSettings(path=path, dtype=dtype, block_size=BLOCK_SIZE, num_blocks=32)
+def load(tiny_dir: Path, path: str, dtype: str = "fp32", kv_dtype: str = "auto") -> StepModel:
+    settings = EngineSettings(
+        path=path, dtype=dtype, kv_dtype=kv_dtype, block_size=BLOCK_SIZE, num_blocks=32
+    )
     return load_step_model(tiny_dir, settings)
 
 
@@ -99,16 +102,23 @@ def logits_of(model: StepModel, pieces: list[tuple[int, int, int]], row: int = -
         return model.compute_logits(step, rows)
 
 
-@pytest.mark.parametrize(("dtype", "tolerance"), [("fp32", 1e-4), ("bf16", 0.15)])
-def test_logits_are_those_of_the_plain_path(tiny_dir: Path, dtype: str, tolerance: float):
-    wanted = logits_of(load(tiny_dir, "lean", dtype), [(0, 0, 100)])
-    got = logits_of(load(tiny_dir, "native", dtype), [(0, 0, 100)])
+@pytest.mark.parametrize(
+    ("dtype", "kv_dtype", "tolerance"),
+    [("fp32", "auto", 1e-4), ("bf16", "auto", 0.15), ("fp32", "int8", 0.05)],
+)
+def test_logits_are_those_of_the_plain_path(
+    tiny_dir: Path, dtype: str, kv_dtype: str, tolerance: float
+):
+    wanted = logits_of(load(tiny_dir, "lean", dtype, kv_dtype), [(0, 0, 100)])
+    got = logits_of(load(tiny_dir, "native", dtype, kv_dtype), [(0, 0, 100)])
     assert (got - wanted).abs().max() <= tolerance * wanted.abs().max()
 
 
-@pytest.mark.parametrize("dtype", ["fp32", "bf16"])
-def test_no_company_chunk_or_thread_changes_a_bit(tiny_dir: Path, dtype: str):
-    model = load(tiny_dir, "native", dtype)
+@pytest.mark.parametrize(
+    ("dtype", "kv_dtype"), [("fp32", "auto"), ("bf16", "auto"), ("bf16", "int8")]
+)
+def test_no_company_chunk_or_thread_changes_a_bit(tiny_dir: Path, dtype: str, kv_dtype: str):
+    model = load(tiny_dir, "native", dtype, kv_dtype)
     alone = logits_of(model, [(0, 0, 100)])
     for start in range(0, 100, 13):
         chunked = logits_of(model, [(8, start, min(100, start + 13))])
@@ -118,10 +128,21 @@ def test_no_company_chunk_or_thread_changes_a_bit(tiny_dir: Path, dtype: str):
     assert torch.equal(decoded, alone)
     torch.set_num_threads(1)
     try:
-        one_thread = logits_of(load(tiny_dir, "native", dtype), [(0, 0, 100)])
+        one_thread = logits_of(load(tiny_dir, "native", dtype, kv_dtype), [(0, 0, 100)])
     finally:
         torch.set_num_threads(2)
     assert torch.equal(one_thread, alone)
+
+
+def test_what_a_block_held_before_reaches_nobody(tiny_dir: Path):
+    for kv_dtype in ("auto", "int8"):
+        model = load(tiny_dir, "native", "bf16", kv_dtype)
+        clean = logits_of(model, [(0, 0, 45)])
+        pool: Any = model.pool
+        spoilt = ("key_scales", "value_scales") if kv_dtype == "int8" else ("keys", "values")
+        for name in spoilt:
+            getattr(pool, name).fill_(float("nan"))
+        assert torch.equal(logits_of(model, [(0, 0, 45)]), clean)
 
 
 @pytest.mark.parametrize("num_rows", [1, 3, 4, 9])
@@ -142,6 +163,28 @@ def test_int8_products_are_close_and_rows_do_not_feel_each_other(num_rows: int, 
     assert torch.equal(alone, got[:1])
     looked_up = torch.from_numpy(stack.look_up(matrix, numpy.array([5])))
     assert torch.equal(looked_up[0], codes[5].float() * scales[5])
+
+
+@pytest.mark.parametrize("num_rows", [1, 7, 30])
+@pytest.mark.parametrize("is_precise", [False, True])
+def test_int4_products_are_those_of_the_int8_codes_that_they_stand_for(
+    num_rows: int, is_precise: bool
+):
+    torch.manual_seed(num_rows)
+    stack = small_stack()
+    packed = torch.randint(0, 256, (41, 64), dtype=torch.uint8)
+    steps = torch.randint(1, 18, (41, 4), dtype=torch.uint8)
+    bases = torch.randint(-128, 128, (41, 4), dtype=torch.int8)
+    four = Int4Matrix(packed, steps, bases, torch.rand(41) + 0.5, is_precise)
+    parts = {name: getattr(four, name).numpy() for name in ("packed", "steps", "bases", "scales")}
+    matrix = stack.add_int4(**parts, biases=None, is_precise=is_precise, is_paired=False)
+    codes = int8_codes(four)
+    eight = stack.add_matrix(codes.numpy(), parts["scales"], None, is_precise, False)
+    rows, norm = torch.randn(num_rows, 128).numpy(), numpy.ones(128, numpy.float32)
+    got, wanted = stack.project(matrix, rows, norm), stack.project(eight, rows, norm)
+    assert numpy.array_equal(got, wanted)
+    ids = numpy.arange(41)
+    assert numpy.array_equal(stack.look_up(matrix, ids), dequantize(four).numpy())
 
 
 def small_stack() -> Any:

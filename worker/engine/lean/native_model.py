@@ -9,6 +9,7 @@ import numpy
 import structlog
 import torch
 
+from worker.engine.int8_kv_pool import Int8KvPool
 from worker.engine.kv_pool import KvPool
 from worker.engine.lean.config import NotLean
 from worker.engine.lean.kv import max_model_len_of, pool_for
@@ -26,6 +27,8 @@ log = structlog.get_logger(__name__)
 _PANEL = 32
 _LANES = 16
 """Of the kernels: what they compute together, columns and values."""
+
+_KV_DTYPES = ("float32", "bfloat16", "int8")
 
 
 class NativeModel:
@@ -76,7 +79,14 @@ class NativeModel:
         )
         self._norm = _array(weights.norm)
         self._pool = pool_for(loaded, settings)
-        self._stack.use_pool(_array(self._pool.keys), _array(self._pool.values))
+        pool = self._pool
+        is_int8 = isinstance(pool, Int8KvPool)
+        self._stack.use_pool(
+            _array(pool.keys),
+            _array(pool.values),
+            _array(pool.key_scales) if is_int8 else None,
+            _array(pool.value_scales) if is_int8 else None,
+        )
         log.info(
             "model.loaded",
             path="native",
@@ -177,9 +187,21 @@ class NativeModel:
             case Int8Matrix(codes, scales, is_precise):
                 values = codes
             case Int4Matrix():
-                raise AssertionError("refused before")
+                return self._add_int4(matrix, bias, is_paired=is_paired)
         added: int = self._stack.add_matrix(
             _array(values), _array_or_none(scales), _array_or_none(bias), is_precise, is_paired
+        )
+        return added
+
+    def _add_int4(self, matrix: Int4Matrix, bias: torch.Tensor | None, *, is_paired: bool) -> int:
+        added: int = self._stack.add_int4(
+            packed=_array(matrix.packed),
+            steps=_array(matrix.steps),
+            bases=_array(matrix.bases),
+            scales=_array(matrix.scales),
+            biases=_array_or_none(bias),
+            is_precise=matrix.is_precise,
+            is_paired=is_paired,
         )
         return added
 
@@ -217,11 +239,10 @@ def _check_served(loaded: LoadedWeights, settings: EngineSettings) -> None:
     config = loaded.config
     reasons = {
         f"heads of {config.head_dim}": config.head_dim % _PANEL != 0 or config.head_dim > 256,
-        f"K/V in {loaded.kv_dtype}": loaded.kv_dtype not in ("float32", "bfloat16"),
+        f"K/V in {loaded.kv_dtype}": loaded.kv_dtype not in _KV_DTYPES,
         f"blocks of {settings.block_size}": settings.block_size % _PANEL != 0,
         f"a width of {config.hidden_size}": config.hidden_size % _LANES != 0,
         f"an MLP of {config.ffn_size}": config.ffn_size % _LANES != 0,
-        "int4 weights": any(isinstance(matrix, Int4Matrix) for matrix in _matrices(loaded.weights)),
     }
     for reason, holds in reasons.items():
         if holds:

@@ -19,35 +19,70 @@ struct PoolShape {
   int num_blocks, block_size;  // block_size: a multiple of 32
 };
 
-// One layer's K or V: (num_blocks, num_kv_heads, block_size / 32, panel).
+// One layer's K or V: (num_blocks, num_kv_heads, block_size / 32, panel). With scales, values are int8
+// in the same order, and each token and head has a scale: (num_blocks, num_kv_heads, block_size).
 template <class T>
 struct Panels {
   using X = typename T::X;
   PoolShape shape;
   char* at;
+  float* scales;
 
-  int64_t panel_bytes() const { return static_cast<int64_t>(kPanel) * shape.head_dim * sizeof(X); }
+  int64_t panel_values() const { return static_cast<int64_t>(kPanel) * shape.head_dim; }
+  int64_t panel_bytes() const { return panel_values() * (scales ? 1 : sizeof(X)); }
 
   char* panel(int64_t block, int offset, int kv_head) const {
     const int per_block = shape.block_size / kPanel;
     return at + ((block * shape.num_kv_heads + kv_head) * per_block + offset / kPanel) * panel_bytes();
   }
 
+  float* scale(int64_t block, int offset, int kv_head) const {
+    return scales + (block * shape.num_kv_heads + kv_head) * shape.block_size + offset;
+  }
+
+  // The panel's values as they are multiplied; int8 ones are exact in bfloat16.
+  const char* ready(const char* panel, X* scratch) const {
+    if (!scales) return panel;
+    for (int64_t i = 0; i < panel_values(); i += kFloats)
+      store(scratch + i, load(reinterpret_cast<const int8_t*>(panel) + i));
+    return reinterpret_cast<const char*>(scratch);
+  }
+
   // A key's values are the steps of a column.
   void put_key(int64_t slot, int kv_head, const float* key) const {
-    const int offset = slot % shape.block_size;
-    char* to = panel(slot / shape.block_size, offset, kv_head) + offset % kPanel * 4;
-    for (int d = 0; d < shape.head_dim; d += T::kPerStep, to += kStepBytes)
-      for (int i = 0; i < T::kPerStep; ++i) reinterpret_cast<X*>(to)[i] = T::from(key[d + i]);
+    put(slot, kv_head, key, [this](auto* to, int token, const auto* values) {
+      for (int d = 0; d < shape.head_dim; ++d)
+        to[(d / T::kPerStep * kPanel + token) * T::kPerStep + d % T::kPerStep] = values[d];
+    });
   }
 
   // A value's values are columns; steps run over tokens.
   void put_value(int64_t slot, int kv_head, const float* value) const {
-    const int offset = slot % shape.block_size, token = offset % kPanel;
-    char* to = panel(slot / shape.block_size, offset, kv_head) + token / T::kPerStep * kStepBytes;
-    constexpr int64_t kColumns = kPanel / T::kPerStep * kStepBytes;
-    for (int d = 0; d < shape.head_dim; ++d)
-      reinterpret_cast<X*>(to + d / kPanel * kColumns + d % kPanel * 4)[token % T::kPerStep] = T::from(value[d]);
+    put(slot, kv_head, value, [this](auto* to, int token, const auto* values) {
+      to += token / T::kPerStep * kPanel * T::kPerStep + token % T::kPerStep;
+      for (int d = 0; d < shape.head_dim; d += kPanel, to += kPanel * kPanel)
+        for (int i = 0; i < kPanel; ++i) to[i * T::kPerStep] = values[d + i];
+    });
+  }
+
+ private:
+  template <class Spread>
+  void put(int64_t slot, int kv_head, const float* head, const Spread& spread) const {
+    const int64_t block = slot / shape.block_size;
+    const int offset = slot % shape.block_size, dim = shape.head_dim;
+    char* to = panel(block, offset, kv_head);
+    if (!scales) {
+      X values[kMaxHeadDim];
+      for (int d = 0; d < dim; d += kFloats) store(values + d, load(head + d));
+      return spread(reinterpret_cast<X*>(to), offset % kPanel, values);
+    }
+    int8_t codes[kMaxHeadDim];
+    Floats peak = zeros();
+    for (int d = 0; d < dim; d += kFloats) peak = larger(peak, magnitude(load(head + d)));
+    const float step = std::max(largest(peak) / 127.0f, 1e-30f);
+    *scale(block, offset, kv_head) = step;
+    for (int d = 0; d < dim; d += kFloats) store(codes + d, rounded(load(head + d) * all(1.0f / step)));
+    spread(reinterpret_cast<int8_t*>(to), offset % kPanel, codes);
   }
 };
 
@@ -67,29 +102,49 @@ struct Heads {
   const int64_t* block_ids;
 };
 
-// Weights of one panel's keys; brings the running maximum and sum up to date. Returns by what earlier
-// answers are to be multiplied.
+// A query's running softmax: the largest score so far in all lanes, and the sum of weights by lane.
+struct Running {
+  Floats peak, total;
+};
+
+// Weights of one panel's keys. Returns by what earlier answers are to be multiplied.
 template <class T>
-inline float weigh(const typename T::Sums* sums, const Scoring& scoring, int begin, int position, float& peak,
-                   float& total, typename T::X* weights) {
+inline float weigh(const typename T::Sums* sums, const Scoring& scoring, int begin, int position,
+                   const float* key_scales, const float* value_scales, Running& running, typename T::X* weights) {
   constexpr float kHidden = -std::numeric_limits<float>::infinity();
   const int low = scoring.window ? position - scoring.window + 1 - begin : 0, high = position - begin;
   Floats scores[2];
   for (int half = 0; half < 2; ++half) {
-    scores[half] = sums[half] * all(scoring.scale);
-    if (scoring.softcap != 0) scores[half] = tanh(scores[half] / all(scoring.softcap)) * all(scoring.softcap);
-    scores[half] = keep(scores[half], low - half * kFloats, high - half * kFloats, kHidden);
+    Floats score = sums[half];
+    if (key_scales) score = score * load(key_scales + half * kFloats);
+    // In powers of 2, which are cheaper than those of e.
+    if (scoring.softcap == 0)
+      score = score * all(scoring.scale * kLog2E);
+    else
+      score = tanh(score * all(scoring.scale / scoring.softcap)) * all(scoring.softcap * kLog2E);
+    scores[half] = keep(score, low - half * kFloats, high - half * kFloats, kHidden);
   }
-  const float now = std::max(peak, largest(larger(scores[0], scores[1])));
-  if (now == kHidden) {
+  float factor = 1;
+  const Floats highest = larger(scores[0], scores[1]);
+  if (any_above(highest, running.peak)) {
+    const Floats now = all(largest(highest));
+    const Floats shrink = exp2(running.peak - now);
+    factor = first_of(shrink);
+    running.peak = now;
+    running.total = running.total * shrink;
+  } else if (first_of(running.peak) == kHidden) {
     for (int half = 0; half < 2; ++half) store(weights + half * kFloats, zeros());
     return 1;
   }
-  for (auto& half : scores) half = exp(half - all(now));
-  for (int half = 0; half < 2; ++half) store(weights + half * kFloats, scores[half]);
-  const float factor = now > peak ? _mm512_cvtss_f32(exp(all(peak - now))) : 1;
-  total = total * factor + sum(scores[0] + scores[1]);
-  peak = now;
+  for (auto& score : scores) score = exp2(score - running.peak);
+  running.total = running.total + (scores[0] + scores[1]);
+  for (int half = 0; half < 2; ++half) {
+    Floats weight = scores[half];
+    // Scales behind the last token are what an earlier owner left: masked again.
+    if (value_scales)
+      weight = keep(weight * load(value_scales + half * kFloats), low - half * kFloats, high - half * kFloats, 0);
+    store(weights + half * kFloats, weight);
+  }
   return factor;
 }
 
@@ -101,49 +156,54 @@ void attend(const Heads<T>& heads, const Panels<T>& keys, const Panels<T>& value
   const int first = scoring.window ? std::max(0, heads.positions[0] - scoring.window + 1) : 0;
   const int last = heads.positions[count - 1];
   constexpr int64_t kColumns = kPanel / T::kPerStep * kStepBytes;
-  alignas(64) float answers[kMaxTile][kMaxHeadDim];
+  alignas(64) X scratch[2][kPanel * kMaxHeadDim];
   alignas(64) X weights[kMaxTile][kPanel];
-  float peak[kMaxTile], total[kMaxTile], factor[kMaxTile];
-  typename T::Sums sums[kMaxTile][2];
+  typename T::Sums sums[kMaxTile][2], answers[kMaxHeadDim / kPanel][kMaxTile][2];
+  Running running[kMaxTile];
   for (int m = 0; m < count; ++m) {
-    peak[m] = -std::numeric_limits<float>::infinity();
-    total[m] = 0;
-    for (int d = 0; d < head_dim; d += kFloats) store(answers[m] + d, zeros());
+    running[m] = {all(-std::numeric_limits<float>::infinity()), zeros()};
+    for (int d = 0; d < head_dim / kPanel; ++d) answers[d][m][0] = answers[d][m][1] = T::none();
   }
-  auto panel_of = [&](const Panels<T>& panels, int position) {
-    return panels.panel(heads.block_ids[position / block_size], position % block_size, heads.kv_head);
-  };
-  const char* key_panel = panel_of(keys, first / kPanel * kPanel);
+  const char* x = reinterpret_cast<const char*>(weights);
   for (int begin = first / kPanel * kPanel; begin <= last; begin += kPanel) {
-    const char* value_panel = panel_of(values, begin);
-    tile_of<T, false, 2>(count, reinterpret_cast<const char*>(heads.queries), head_dim * sizeof(X), key_panel,
-                         head_dim / T::kPerStep, {value_panel, kStepBytes}, sums);
-    for (int m = 0; m < count; ++m)
-      factor[m] = weigh<T>(sums[m], scoring, begin, heads.positions[m], peak[m], total[m], weights[m]);
-    if (begin + kPanel <= last) key_panel = panel_of(keys, begin + kPanel);
+    const int64_t block = heads.block_ids[begin / block_size];
+    const int offset = begin % block_size, next = std::min(begin + kPanel, last / kPanel * kPanel);
+    const int64_t next_block = heads.block_ids[next / block_size];
+    // Memory is asked for the panels after these.
+    const char* next_keys = keys.panel(next_block, next % block_size, heads.kv_head);
+    const char* next_values = values.panel(next_block, next % block_size, heads.kv_head);
+    const char* w = keys.ready(keys.panel(block, offset, heads.kv_head), scratch[0]);
+    tile_of<T, false, 2>(count, reinterpret_cast<const char*>(heads.queries), head_dim * sizeof(X), w,
+                         head_dim / T::kPerStep, {next_keys, kStepBytes}, sums);
+    const float* key_scales = keys.scales ? keys.scale(block, offset, heads.kv_head) : nullptr;
+    const float* value_scales = values.scales ? values.scale(block, offset, heads.kv_head) : nullptr;
+    for (int m = 0; m < count; ++m) {
+      const float factor =
+          weigh<T>(sums[m], scoring, begin, heads.positions[m], key_scales, value_scales, running[m], weights[m]);
+      if (factor != 1)
+        for (int d = 0; d < head_dim / kPanel; ++d)
+          for (auto& half : answers[d][m]) half = half * all(factor);
+    }
     // Not past the last token: what an earlier owner left in the block must not reach us, even as NaN.
     const int seen = std::min(kPanel, last - begin + 1), whole = seen / T::kPerStep;
-    for (int d = 0; d < head_dim; d += kPanel) {
-      const char* w = value_panel + d / kPanel * kColumns;
-      const char* x = reinterpret_cast<const char*>(weights);
-      tile_of<T, false, 2>(count, x, sizeof(weights[0]), w, whole, {key_panel + d / kPanel * kColumns, kStepBytes}, sums);
+    w = values.ready(values.panel(block, offset, heads.kv_head), scratch[1]);
+    for (int d = 0; d < head_dim / kPanel; ++d, w += kColumns) {
+      tile_of<T, true, 2>(count, x, sizeof(weights[0]), w, whole, {next_values + d * kColumns, kStepBytes}, answers[d]);
       if (seen % T::kPerStep) {
         alignas(64) X step[kStepBytes / sizeof(X)];
         std::memcpy(step, w + whole * kStepBytes, kStepBytes);
         for (int i = 0; i < static_cast<int>(kStepBytes / sizeof(X)); ++i)
           if (i % T::kPerStep >= seen % T::kPerStep) step[i] = 0;
-        tile_of<T, true, 0>(count, x + whole * 4, sizeof(weights[0]), reinterpret_cast<const char*>(step), 1, {}, sums);
+        tile_of<T, true, 0>(count, x + whole * 4, sizeof(weights[0]), reinterpret_cast<const char*>(step), 1, {},
+                            answers[d]);
       }
-      for (int m = 0; m < count; ++m)
-        for (int half = 0; half < 2; ++half) {
-          float* to = answers[m] + d + half * kFloats;
-          store(to, fma(load(to), all(factor[m]), sums[m][half]));
-        }
     }
   }
-  for (int m = 0; m < count; ++m)
+  for (int m = 0; m < count; ++m) {
+    const Floats norm = all(1.0f / sum(running[m].total));
     for (int d = 0; d < head_dim; d += kFloats)
-      store(heads.outs[m] + d, load(answers[m] + d) * all(1.0f / total[m]));
+      store(heads.outs[m] + d, answers[d / kPanel][m][d % kPanel / kFloats] * norm);
+  }
 }
 
 }  // namespace tokenmill

@@ -4,6 +4,7 @@
 #include <pybind11/numpy.h>
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
+#include <sys/mman.h>
 
 #include <optional>
 #include <stdexcept>
@@ -85,6 +86,26 @@ class Door {
     return stack_.add_matrix(std::move(matrix), static_cast<const char*>(weight.data()), scale, bias, is_paired);
   }
 
+  // As an Int4Matrix of the engine: four bits a weight, a step and a base for each 32 columns.
+  int add_int4(const py::array& packed, const py::array& steps, const py::array& bases, const py::array& scales,
+               const Optional& biases, bool is_precise, bool is_paired) {
+    require(steps.ndim() == 2, "steps has not two dimensions");
+    const int64_t rows = steps.shape(0), groups = steps.shape(1);
+    require(rows > 0 && rows < INT32_MAX && groups > 0 && groups < 1 << 15, "steps has no rows or too many");
+    require(!is_paired || rows % kPanel == 0, "a paired weight has not a multiple of 32 rows");
+    const Int4Source source{data<uint8_t>(packed, "packed", {rows, groups * kGroup / 2}),
+                            data<uint8_t>(steps, "steps", {rows, groups}), data<int8_t>(bases, "bases", {rows, groups})};
+    // Beyond 17, 15 steps would not fit into the eight bits in which they are taken.
+    for (int64_t i = 0; i < rows * groups; ++i) require(source.steps[i] <= 17, "steps holds more than 17");
+    Matrix matrix{};
+    matrix.precision = Precision::kInt4;
+    matrix.num_rows = static_cast<int>(rows);
+    matrix.num_columns = static_cast<int>(groups * kGroup);
+    matrix.is_precise = is_precise;
+    return stack_.add_int4(std::move(matrix), source, data<float>(scales, "scales", {rows}),
+                           biases ? data<float>(*biases, "biases", {rows}) : nullptr, is_paired);
+  }
+
   int add_rope(const py::array& cos, const py::array& sin) {
     require(cos.ndim() == 2, "cos has not two dimensions");
     const int64_t positions = cos.shape(0), half = stack_.shape().head_dim / 2;
@@ -113,24 +134,28 @@ class Door {
                       norm(after_mlp_norm, shape.hidden)});
   }
 
-  // keys, values: (num_layers, num_blocks, block_size, num_kv_heads, head_dim); what order they have
-  // inside of a block is the kernels' own affair.
-  void use_pool(py::array keys, py::array values) {
+  // keys, values: (num_layers, num_blocks, block_size, num_kv_heads, head_dim); int8 ones have scales of
+  // that shape but for a last 1. What order they have inside of a block is the kernels' own affair.
+  void use_pool(py::array keys, py::array values, std::optional<py::array> key_scales,
+                std::optional<py::array> value_scales) {
     const Shape& shape = stack_.shape();
     require(keys.ndim() == 5, "keys has not five dimensions");
-    const int64_t blocks = keys.shape(1), size = keys.shape(2);
+    const int64_t layers = stack_.num_layers(), blocks = keys.shape(1), size = keys.shape(2);
     for (const py::array* array : {&keys, &values})
-      check(*array, "keys or values", {stack_.num_layers(), blocks, size, shape.num_kv_heads, shape.head_dim});
+      check(*array, "keys or values", {layers, blocks, size, shape.num_kv_heads, shape.head_dim});
     require(size % kPanel == 0 && size > 0, "block_size is not a multiple of 32");
     pool_.precision = precision_of(keys, "keys");
     require(pool_.precision == precision_of(values, "values"), "keys and values differ in type");
-    require(pool_.precision != Precision::kInt8, "keys are int8");
+    const bool is_int8 = pool_.precision == Precision::kInt8;
+    require(is_int8 == key_scales.has_value() && is_int8 == value_scales.has_value(),
+            "int8 keys and values have scales, others have none");
     pool_.shape = {shape.num_kv_heads, shape.head_dim, static_cast<int>(blocks), static_cast<int>(size)};
-    pool_.keys = static_cast<char*>(keys.mutable_data());
-    pool_.values = static_cast<char*>(values.mutable_data());
-    pool_.layer_bytes = keys.strides(0);
-    keep(keys);
-    keep(values);
+    pool_.keys = opened(keys);
+    pool_.values = opened(values);
+    for (auto* scales : {&key_scales, &value_scales})
+      if (*scales) data<float>(**scales, "scales", {layers, blocks, size, shape.num_kv_heads, 1});
+    pool_.key_scales = key_scales ? reinterpret_cast<float*>(opened(*key_scales)) : nullptr;
+    pool_.value_scales = value_scales ? reinterpret_cast<float*>(opened(*value_scales)) : nullptr;
   }
 
   py::array_t<float> look_up(int matrix_idx, const py::array& row_ids) const {
@@ -200,6 +225,17 @@ class Door {
     return data<float>(*weight, "norm", {size});
   }
 
+  // Memory to read and write, on large pages where it has not been touched yet.
+  char* opened(py::array& array) {
+    keep(array);
+    char* begin = static_cast<char*>(array.mutable_data());
+    constexpr uintptr_t kPage = 2 << 20;
+    const uintptr_t from = (reinterpret_cast<uintptr_t>(begin) + kPage - 1) / kPage * kPage;
+    const uintptr_t to = (reinterpret_cast<uintptr_t>(begin) + array.nbytes()) / kPage * kPage;
+    if (to > from) madvise(reinterpret_cast<void*>(from), to - from, MADV_HUGEPAGE);
+    return begin;
+  }
+
   void keep(const py::array& array) { kept_.push_back(array); }
 
   Stack stack_;
@@ -219,11 +255,13 @@ PYBIND11_MODULE(TOKENMILL_MODULE, m) {
            arg("score_softcap"), arg("is_gelu"), arg("num_threads"))
       .def("add_matrix", &Door::add_matrix, arg("weight"), arg("scales"), arg("biases"), arg("is_precise"),
            arg("is_paired"))
+      .def("add_int4", &Door::add_int4, py::kw_only(), arg("packed"), arg("steps"), arg("bases"), arg("scales"),
+           arg("biases"), arg("is_precise"), arg("is_paired"))
       .def("add_rope", &Door::add_rope, arg("cos"), arg("sin"))
       .def("add_layer", &Door::add_layer, py::kw_only(), arg("qkv"), arg("attention_out"), arg("gate_up"), arg("down"),
            arg("rope"), arg("window"), arg("attention_norm"), arg("mlp_norm"), arg("q_norm"), arg("k_norm"),
            arg("after_attention_norm"), arg("after_mlp_norm"))
-      .def("use_pool", &Door::use_pool, arg("keys"), arg("values"))
+      .def("use_pool", &Door::use_pool, arg("keys"), arg("values"), arg("key_scales"), arg("value_scales"))
       .def("look_up", &Door::look_up, arg("matrix_idx"), arg("row_ids"))
       .def("run", &Door::run, py::kw_only(), arg("hidden"), arg("positions"), arg("slots"), arg("first_block"),
            arg("block_ids"))

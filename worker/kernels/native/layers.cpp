@@ -5,22 +5,30 @@ namespace tokenmill {
 namespace {
 
 inline Floats activate(Activation activation, Floats x) {
-  if (activation == Activation::kSilu) return x / (all(1.0f) + exp(zeros() - x));
+  if (activation == Activation::kSilu) return x * inverse(all(1.0f) + exp(zeros() - x));
   const Floats inner = all(0.7978845608f) * fma(x * x * x, all(0.044715f), x);
   return all(0.5f) * x * (all(1.0f) + tanh(inner));
 }
 
-inline void add(float* to, const float* from, int size) {
+inline void add_to(float* to, const float* from, int size) {
   for (int i = 0; i < size; i += kFloats) store(to + i, load(to + i) + load(from + i));
+}
+
+template <class T>
+Panels<T> panels_of(const Pool& pool, char* values, float* scales, int64_t layer_idx) {
+  const int64_t num_heads =
+      static_cast<int64_t>(pool.shape.num_blocks) * pool.shape.block_size * pool.shape.num_kv_heads;
+  const int64_t layer_bytes = num_heads * pool.shape.head_dim * bytes_of(pool.precision);
+  return {pool.shape, values + layer_idx * layer_bytes, scales ? scales + layer_idx * num_heads : nullptr};
 }
 
 }  // namespace
 
 void Stack::run(float* hidden, const Step& step, const Pool& pool) {
-  if (pool.precision == Precision::kBf16)
-    run_typed<Bf16>(hidden, step, pool);
-  else
+  if (pool.precision == Precision::kF32)
     run_typed<F32>(hidden, step, pool);
+  else
+    run_typed<Bf16>(hidden, step, pool);
 }
 
 template <class T>
@@ -58,7 +66,7 @@ void Stack::run_layers(int thread, float* hidden, const Step& step, const Pool& 
     if (pending_norm) {
       float* added = row_of(added_, row, width);
       rms_norm(added, pending_norm, width, shape_.eps, added);
-      add(x, added, width);
+      add_to(x, added, width);
     }
     rms_norm(x, norm, width, shape_.eps, normed);
     return normed;
@@ -78,8 +86,8 @@ void Stack::run_layers(int thread, float* hidden, const Step& step, const Pool& 
     const LayerSpec& layer = layers_[i];
     const Matrix &qkv = matrices_[layer.qkv], &out = matrices_[layer.attention_out];
     const Matrix &gate_up = matrices_[layer.gate_up], &down = matrices_[layer.down];
-    const Panels<T> keys{pool.shape, pool.keys + i * pool.layer_bytes};
-    const Panels<T> values{pool.shape, pool.values + i * pool.layer_bytes};
+    const auto keys = panels_of<T>(pool, pool.keys, pool.key_scales, i);
+    const auto values = panels_of<T>(pool, pool.values, pool.value_scales, i);
 
     const Rows to_qkv =
         fill(to_qkv_, qkv, rows, thread, [&](int row) { return normed_row(row, layer.attention_norm); });

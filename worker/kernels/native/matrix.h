@@ -12,8 +12,9 @@
 
 namespace tokenmill {
 
-enum class Precision { kF32, kBf16, kInt8 };
+enum class Precision { kF32, kBf16, kInt8, kInt4 };
 
+// Of a value as it is multiplied.
 inline int bytes_of(Precision precision) {
   return precision == Precision::kF32 ? 4 : precision == Precision::kBf16 ? 2 : 1;
 }
@@ -22,13 +23,15 @@ struct Matrix {
   Precision precision;
   int num_rows, num_columns;
   bool is_precise;            // int8: rows come as two codes
-  const char* panels;         // (num_panels, num_steps, 32, 4 bytes)
-  std::vector<float> scales;  // int8: one a row, padded to whole panels
+  const char* panels;         // (num_panels, num_steps, 32, 4 bytes); int4: see int4.h
+  std::vector<float> scales;  // integers: one a row, padded to whole panels
   std::vector<float> biases;  // padded likewise; empty: none
 
   int num_panels() const { return (num_rows + kPanel - 1) / kPanel; }
   int num_steps() const { return num_columns * bytes_of(precision) / 4; }
-  int64_t panel_bytes() const { return num_steps() * kStepBytes; }
+  int64_t ready_bytes() const { return num_steps() * kStepBytes; }
+  // Four bits for each eight, and a step and a base for each 32.
+  int64_t panel_bytes() const { return precision == Precision::kInt4 ? ready_bytes() * 9 / 16 : ready_bytes(); }
 };
 
 // Rows ready to be multiplied. Precise ones come in twos: codes, and what they leave.
@@ -62,18 +65,6 @@ inline void pack(const char* weight, const Matrix& matrix, bool is_paired, char*
   }
 }
 
-// Value of a packed matrix.
-inline float value_at(const Matrix& matrix, int row, int column) {
-  const int64_t byte = static_cast<int64_t>(column) * bytes_of(matrix.precision);
-  const char* at =
-      matrix.panels + row / kPanel * matrix.panel_bytes() + byte / 4 * kStepBytes + row % kPanel * 4 + byte % 4;
-  switch (matrix.precision) {
-    case Precision::kF32: return *reinterpret_cast<const float*>(at);
-    case Precision::kBf16: return from_bf16(*reinterpret_cast<const bf16*>(at));
-    default: return (*reinterpret_cast<const uint8_t*>(at) - 128) * matrix.scales[row];
-  }
-}
-
 // Makes values of the sums of a tile whose first row is first_row: of a row, 16 columns.
 template <class T>
 Floats finished(const Matrix& matrix, const Rows& rows, const typename T::Sums (*sums)[2], int first_row, int row,
@@ -92,49 +83,6 @@ Floats finished(const Matrix& matrix, const Rows& rows, const typename T::Sums (
     y = sums[row - first_row][half];
   }
   return matrix.biases.empty() ? y : y + load(matrix.biases.data() + column);
-}
-
-// How far ahead of its use a weight is asked for: memory answers within the time of 4 KiB.
-constexpr int64_t kAheadBytes = 4096;
-// Rows that stay in the second-level cache while the matrix passes by.
-constexpr int64_t kCachedBytes = 320 << 10;
-
-// Panels [first, last) of rows * matrix^T; finish(row, panel, left half, right half) takes them.
-template <class T, class Finish>
-void multiply(const Matrix& matrix, const Rows& rows, int first, int last, const Finish& finish) {
-  const int codes = matrix.is_precise ? 2 : 1, most = kMaxTile / codes, num_steps = matrix.num_steps();
-  const int64_t panel_bytes = matrix.panel_bytes();
-  const int chunk = std::max<int64_t>(most, kCachedBytes / (rows.stride * codes) / most * most);
-  typename T::Sums sums[kMaxTile][2];
-  for (int begin = 0; begin < rows.num_rows; begin += chunk) {
-    const int size = std::min(chunk, rows.num_rows - begin), num_tiles = (size + most - 1) / most;
-    for (int panel = first; panel < last; ++panel) {
-      const char* w = matrix.panels + panel * panel_bytes;
-      for (int t = 0; t < num_tiles; ++t) {
-        // Tiles of one size, as far as it goes: a last one of a single row would be a waste.
-        const int row = begin + size * t / num_tiles, end = begin + size * (t + 1) / num_tiles;
-        const char* x = rows.values + static_cast<int64_t>(row) * codes * rows.stride;
-        const int height = (end - row) * codes;
-        if (num_tiles == 1)
-          tile_of<T, false, 2>(height, x, rows.stride, w, num_steps, {w + kAheadBytes, kStepBytes}, sums);
-        else
-          tile_of<T, false, 1>(height, x, rows.stride, w, num_steps,
-                               {w + panel_bytes + panel_bytes / num_tiles * t, kStepBytes / num_tiles}, sums);
-        for (int m = row; m < end; ++m)
-          finish(m, panel, finished<T>(matrix, rows, sums, row, m, panel, 0),
-                 finished<T>(matrix, rows, sums, row, m, panel, 1));
-      }
-    }
-  }
-}
-
-template <class Finish>
-void multiply(const Matrix& matrix, const Rows& rows, int first, int last, const Finish& finish) {
-  switch (matrix.precision) {
-    case Precision::kF32: return multiply<F32>(matrix, rows, first, last, finish);
-    case Precision::kBf16: return multiply<Bf16>(matrix, rows, first, last, finish);
-    case Precision::kInt8: return multiply<Int8>(matrix, rows, first, last, finish);
-  }
 }
 
 }  // namespace tokenmill

@@ -3,6 +3,18 @@
 namespace tokenmill {
 
 int Stack::add_matrix(Matrix matrix, const char* weight, const float* scales, const float* biases, bool is_paired) {
+  return add(std::move(matrix), scales, biases, is_paired,
+             [&](const Matrix& shape, char* panels) { pack(weight, shape, is_paired, panels); });
+}
+
+int Stack::add_int4(Matrix matrix, const Int4Source& weight, const float* scales, const float* biases,
+                    bool is_paired) {
+  return add(std::move(matrix), scales, biases, is_paired,
+             [&](const Matrix& shape, char* panels) { pack_int4(weight, shape, is_paired, panels); });
+}
+
+template <class Pack>
+int Stack::add(Matrix matrix, const float* scales, const float* biases, bool is_paired, const Pack& pack_into) {
   const int padded = matrix.num_panels() * kPanel;
   auto placed = [&](const float* values) {
     std::vector<float> out(padded);
@@ -12,7 +24,7 @@ int Stack::add_matrix(Matrix matrix, const char* weight, const float* scales, co
   if (scales) matrix.scales = placed(scales);
   if (biases) matrix.biases = placed(biases);
   char* panels = arena_.allocate(matrix.num_panels() * matrix.panel_bytes());
-  pack(weight, matrix, is_paired, panels);
+  pack_into(matrix, panels);
   matrix.panels = panels;
   matrices_.push_back(std::move(matrix));
   return static_cast<int>(matrices_.size()) - 1;

@@ -7,7 +7,7 @@
 
 #include "arena.h"
 #include "attention.h"
-#include "matrix.h"
+#include "multiply.h"
 #include "rows.h"
 #include "thread_pool.h"
 
@@ -38,7 +38,7 @@ struct Pool {
   Precision precision;
   PoolShape shape;
   char *keys, *values;
-  int64_t layer_bytes;  // of either
+  float *key_scales, *value_scales;  // int8 only
 };
 
 // All arrays have one entry a row, but for block_ids.
@@ -57,6 +57,7 @@ class Stack {
 
   // weight is copied: (num_rows, num_columns), row-major.
   int add_matrix(Matrix matrix, const char* weight, const float* scales, const float* biases, bool is_paired);
+  int add_int4(Matrix matrix, const Int4Source& weight, const float* scales, const float* biases, bool is_paired);
   int add_rope(const RopeTable& rope);
   void add_layer(const LayerSpec& layer) { layers_.push_back(layer); }
   const Matrix& matrix(int matrix_idx) const { return matrices_.at(matrix_idx); }
@@ -74,6 +75,9 @@ class Stack {
   void project(int matrix_idx, const float* rows, int num_rows, const float* norm, float* out);
 
  private:
+  template <class Pack>
+  int add(Matrix matrix, const float* scales, const float* biases, bool is_paired, const Pack& pack_into);
+
   // Neighbouring heads of a sequence's rows, as `attend` takes them; once for each K/V head.
   struct AttentionTask {
     int row, first, count;  // vectors first .. of the rows from `row` on

@@ -29,6 +29,9 @@ using Floats = __m512;
 inline Floats zeros() { return _mm512_setzero_ps(); }
 inline Floats all(float value) { return _mm512_set1_ps(value); }
 inline Floats load(const float* from) { return _mm512_loadu_ps(from); }
+inline Floats load(const int8_t* from) {
+  return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(from))));
+}
 inline void store(float* to, Floats v) { _mm512_storeu_ps(to, v); }
 // Only the first count lanes; the memory behind them may be another's.
 inline void store_some(float* to, Floats v, int count) {
@@ -47,6 +50,8 @@ inline Floats larger(Floats a, Floats b) { return _mm512_max_ps(a, b); }
 inline Floats smaller(Floats a, Floats b) { return _mm512_min_ps(a, b); }
 inline Floats magnitude(Floats v) { return _mm512_abs_ps(v); }
 inline Floats rounded(Floats v) { return _mm512_roundscale_ps(v, 0); }
+inline bool any_above(Floats a, Floats b) { return _mm512_cmp_ps_mask(a, b, _CMP_GT_OQ) != 0; }
+inline float first_of(Floats v) { return _mm512_cvtss_f32(v); }
 inline float sum(Floats v) { return _mm512_reduce_add_ps(v); }
 inline float largest(Floats v) { return _mm512_reduce_max_ps(v); }
 // Lanes [low, high] of v; instead in the others. Either end may lie outside.
@@ -58,21 +63,27 @@ inline Floats keep(Floats v, int low, int high, float instead) {
   return _mm512_mask_mov_ps(all(instead), mask, v);
 }
 
-// e^x, relative error below 1e-6 for x in [-87, 88]; below, 0. Polynomial of degree 5 on the
-// fraction of x / ln 2.
-inline Floats exp(Floats x) {
-  const __mmask16 tiny = _mm512_cmp_ps_mask(x, all(-87.0f), _CMP_LT_OQ);
-  x = smaller(larger(x, all(-87.0f)), all(88.0f));
-  const Floats n = rounded(x * all(1.44269504f));
-  Floats r = _mm512_fnmadd_ps(n, all(0.693359375f), x);
-  r = _mm512_fnmadd_ps(n, all(-2.12194440e-4f), r);
-  Floats p = all(1.9875691500e-4f);
-  for (float c : {1.3981999507e-3f, 8.3334519073e-3f, 4.1665795894e-2f, 1.6666665459e-1f, 5.0000001201e-1f})
+// 2^x, relative error below 2e-7 for x in [-126, 127]; 0 below. Polynomial of degree 6 on the fraction.
+inline Floats exp2(Floats x) {
+  x = larger(all(-150.0f), x);  // in this order a NaN stays one
+  const Floats n = rounded(x), r = x - n;
+  Floats p = all(1.535336188e-4f);
+  for (float c : {1.339887440e-3f, 9.618437357e-3f, 5.550332471e-2f, 2.402264791e-1f, 6.931472028e-1f, 1.0f})
     p = fma(p, r, all(c));
-  p = fma(p, r * r, r) + all(1.0f);
-  return _mm512_maskz_mov_ps(static_cast<__mmask16>(~tiny), _mm512_scalef_ps(p, n));
+  return _mm512_scalef_ps(p, n);
 }
 
-inline Floats tanh(Floats x) { return all(1.0f) - all(2.0f) / (exp(x + x) + all(1.0f)); }
+constexpr float kLog2E = 1.44269504f;
+
+// e^x up to e^80, so that `inverse` has something to invert.
+inline Floats exp(Floats x) { return exp2(smaller(all(80.0f), x) * all(kLog2E)); }
+
+// 1 / x, to 23 bits.
+inline Floats inverse(Floats x) {
+  const Floats guess = _mm512_rcp14_ps(x);
+  return guess * _mm512_fnmadd_ps(x, guess, all(2.0f));
+}
+
+inline Floats tanh(Floats x) { return all(1.0f) - all(2.0f) * inverse(exp(x + x) + all(1.0f)); }
 
 }  // namespace tokenmill
