@@ -120,11 +120,18 @@ class DeliveryServicer(DeliveryServiceServicer):
             stream.is_lost = True
             log.info("worker.disconnected", worker_id=stream.worker_id, num_requests=len(requests))
         for live, attachment in requests:
-            self._lose(stream, live, attachment)
+            self._lose(stream, live, attachment, is_abrupt=True)
 
-    def _lose(self, stream: WorkerStream, live: LiveRequest, attachment: Attachment) -> None:
+    def _lose(
+        self,
+        stream: WorkerStream,
+        live: LiveRequest,
+        attachment: Attachment,
+        *,
+        is_abrupt: bool = False,
+    ) -> None:
         lost_attempt = live.request.attempt
-        following = live.lose(attachment)
+        following = live.lose(attachment, is_abrupt=is_abrupt)
         ATTEMPTS_LOST.inc()
         log.warning(
             "attempt.lost",
@@ -136,3 +143,5 @@ class DeliveryServicer(DeliveryServiceServicer):
         )
         if following is not None:
             self._dispatcher.publish_later(live, following)
+        elif live.has_killed_workers:
+            self._dispatcher.bury_later(live)

@@ -9,16 +9,19 @@ from typing import Protocol
 from opentelemetry import context as otel_context
 
 from gateway.live_request import LiveRequest
+from services.core.dead_letter import DeadLetter, DeathReason
 from services.core.delivery import Cancel
-from services.core.errors import DependencyLost, Overloaded
+from services.core.errors import DependencyLost, Overloaded, TokenmillError
 from services.core.request import QueuedRequest
 from services.runtime import names
 from services.runtime.logs import bind_request, get_logger
 from services.runtime.telemetry import context_of
+from services.wire.dead_letter import encode_dead_letter
 from services.wire.queue import encode_cancel, encode_queued_request
 from services.wire.subjects import (
     CANCELS,
     RESUME_BAND,
+    dead_letter_subject,
     lane_notice_subject,
     lane_of,
     message_id,
@@ -87,6 +90,10 @@ class Dispatcher:
         """Queues a later attempt, however long the broker is away, until the request is over."""
         self._tasks.create_task(self._publish_until_kept(live, request))
 
+    def bury_later(self, live: LiveRequest) -> None:
+        """Keeps a request that killed workers as a dead letter."""
+        self._tasks.create_task(self._bury(live.request, live.error))
+
     def stop(self, live: LiveRequest) -> None:
         """Tells the worker or, while it waits, the schedulers that nobody waits. Twice is safe."""
         if live.is_settled:
@@ -124,6 +131,36 @@ class Dispatcher:
             else:
                 log.info("attempt.queued", attempt=request.attempt, num_tokens=len(live.token_ids))
                 return
+
+    async def _bury(self, request: QueuedRequest, error: TokenmillError | None) -> None:
+        payload = encode_queued_request(request)
+        letter = DeadLetter(
+            model=request.model,
+            request_id=request.request_id,
+            request_class=request.request_class,
+            tenant=request.tenant,
+            reason=DeathReason.KILLED_WORKERS,
+            num_attempts=request.attempt,
+            detail="" if error is None else error.message,
+            died_unix_ms=int(time.time() * 1000),
+            payload=payload,
+        )
+        log.error(
+            "request.buried",
+            request_id=request.request_id,
+            reason=letter.reason.value,
+            num_attempts=request.attempt,
+            size_bytes=len(payload),
+        )
+        try:
+            await self._bus.enqueue(
+                dead_letter_subject(request.model, request.request_class.value),
+                encode_dead_letter(letter),
+                message_id=f"dead.{request.request_id}",
+                template=names.DEAD_LETTERS_TEMPLATE,
+            )
+        except (DependencyLost, Overloaded) as exc:
+            log.warning("dead_letter.lost", request_id=request.request_id, error=exc.message)
 
     async def _publish_cancel(self, request_id: str) -> None:
         try:

@@ -21,6 +21,7 @@ from gateway.length import fit_answer
 from gateway.live_request import LiveRequest
 from gateway.live_requests import LiveRequests
 from gateway.prompts import PromptReader, too_late
+from gateway.queue_watch import QueueWatch
 from gateway.quota.quotas import Grant, Quotas
 from gateway.record import AnswerRecord
 from gateway.request_ids import choice_request_id
@@ -56,6 +57,7 @@ class Intake:
         prompts: PromptReader,
         live_requests: LiveRequests,
         dispatcher: Dispatcher,
+        queue: QueueWatch,
         sessions: Sessions,
         quotas: Quotas,
         usage: UsageBook,
@@ -67,6 +69,7 @@ class Intake:
         self._prompts = prompts
         self._live = live_requests
         self._dispatcher = dispatcher
+        self._queue = queue
         self._sessions = sessions
         self._quotas = quotas
         self._usage = usage
@@ -118,6 +121,7 @@ class Intake:
                     turn = await self._sessions.begin(ask, ask.prompt)
                     ask = replace(ask, prompt=await self._trimmed(ask, turn, model))
                 for request in await self._requests(ask, model, grant):
+                    self._queue.check_deadline(request)
                     live = LiveRequest(request, current_trace())
                     self._live.add(live)
                     lives.append(live)
@@ -248,9 +252,8 @@ class Intake:
         try:
             await self._dispatcher.publish(live.request)
         except Overloaded as exc:
-            raise Overloaded(
-                exc.message, retry_after_s=self._retry_after_s(), reason=exc.reason
-            ) from exc
+            retry_after_s = self._queue.retry_after_s(live.request) or self._retry_after_s()
+            raise Overloaded(exc.message, retry_after_s=retry_after_s, reason=exc.reason) from exc
 
     def _settle(
         self, ask: Ask, grant: Grant, lives: Sequence[LiveRequest], record: AnswerRecord

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Protocol
 
+from services.core.dead_letter import MAX_FRUITLESS_ATTEMPTS
 from services.core.delivery import Attached, GatewayMessage, Gone, RequestDelta
 from services.core.errors import DependencyLost, TokenmillError
 from services.core.logprobs import TokenLogprobs
@@ -63,6 +64,7 @@ class LiveRequest:
         logprobs: one per token, if the request asks for them.
         prompt_logprobs: of the prompt from its second token on, if the request asks for them.
         cached_tokens: prompt tokens reused by the first attempt that delivered.
+        has_killed_workers: it is a dead letter.
         arrived_ns: Unix time at which the oldest of the tokens not yet taken came.
     """
 
@@ -82,6 +84,9 @@ class LiveRequest:
         self._max_tokens = request.sampling.max_tokens or 1
         self._news = asyncio.Event()
         self._num_taken = 0
+        self._num_at_attach = 0
+        self._num_fruitless = 0
+        self.has_killed_workers = False
 
     @property
     def is_over(self) -> bool:
@@ -101,6 +106,7 @@ class LiveRequest:
         if self.attachment is not None:
             return Gone(handle, f"worker {self.attachment.link.worker_id} delivers this attempt")
         self.attachment = Attachment(link, handle)
+        self._num_at_attach = len(self.token_ids)
         return Attached(handle, tuple(self.token_ids))
 
     def accept(self, attachment: Attachment, delta: RequestDelta) -> Verdict:
@@ -137,8 +143,13 @@ class LiveRequest:
         self.is_settled = True
         return Verdict.OVER
 
-    def lose(self, attachment: Attachment) -> QueuedRequest | None:
-        """The attached worker is gone. Returns the next attempt to queue, if there is one."""
+    def lose(self, attachment: Attachment, *, is_abrupt: bool = False) -> QueuedRequest | None:
+        """The attached worker is gone. Returns the next attempt to queue, if there is one.
+
+        Args:
+            attachment: what was lost.
+            is_abrupt: the worker did not say goodbye; it may have been this request's fault.
+        """
         if self.is_over or attachment is not self.attachment:
             return None
         self.attachment = None
@@ -150,6 +161,18 @@ class LiveRequest:
             self.fail(
                 DependencyLost(
                     f"{MAX_ATTEMPTS} workers were lost one after the other", reason="WORKERS_LOST"
+                )
+            )
+            return None
+        if is_abrupt and len(self.token_ids) == self._num_at_attach:
+            self._num_fruitless += 1
+        if self._num_fruitless >= MAX_FRUITLESS_ATTEMPTS:
+            self.has_killed_workers = True
+            self.fail(
+                TokenmillError(
+                    f"{self._num_fruitless} workers were lost before this request brought a token;"
+                    " it is not tried again",
+                    reason="KILLED_WORKERS",
                 )
             )
             return None

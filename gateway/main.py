@@ -15,6 +15,7 @@ from gateway.access.jwks import Jwks
 from gateway.access.key_ring import KeyRing
 from gateway.access.token_verifier import TokenRules, TokenVerifier
 from gateway.catalog import Catalog, Tokenizing
+from gateway.dead_letter_watch import DeadLetterWatch
 from gateway.delivery_servicer import DeliveryServicer
 from gateway.dispatch import Dispatcher, RequestBus
 from gateway.http.app import HttpParts, build_app
@@ -28,6 +29,7 @@ from gateway.live_view.recent import RECENT
 from gateway.live_view.snapshot import LiveView
 from gateway.metrics import watch_live_requests
 from gateway.prompts import PromptReader
+from gateway.queue_watch import QueueWatch
 from gateway.quota.quotas import Quotas
 from gateway.readiness import Readiness, follow_readiness
 from gateway.sessions import Sessions
@@ -44,6 +46,7 @@ from services.runtime.logs import get_logger
 from services.runtime.rpc_client import open_channel
 from services.runtime.rpc_server import RpcServer
 from services.runtime.tls import Certificates
+from services.wire.subjects import DEAD_LETTERS_WILDCARD, QUEUE_STATUS_WILDCARD
 
 log = get_logger(__name__)
 
@@ -62,6 +65,7 @@ class Gateway:
     catalog: Catalog
     live_requests: LiveRequests
     intake: Intake
+    queue: QueueWatch
     readiness: Readiness
     rpc: RpcServer
     http: HttpServer
@@ -132,11 +136,13 @@ def build(
     usage = UsageBook(stores.usage)
     sessions = Sessions(stores.sessions, tasks, max_session_bytes=settings.max_session_bytes)
     prompts = PromptReader(tokenizer)
+    queue = QueueWatch()
     intake = Intake(
         catalog=catalog,
         prompts=prompts,
         live_requests=live_requests,
         dispatcher=dispatcher,
+        queue=queue,
         sessions=sessions,
         quotas=quotas,
         usage=usage,
@@ -188,6 +194,7 @@ def build(
         catalog,
         live_requests,
         intake,
+        queue,
         readiness,
         rpc,
         http,
@@ -237,6 +244,9 @@ async def run(process: Process[GatewaySettings]) -> None:
         tasks=process.tasks,
     )
     watch_live_requests(gateway.live_requests)
+    letters = DeadLetterWatch(gateway.live_requests)
+    await bus.client.subscribe(QUEUE_STATUS_WILDCARD, cb=gateway.queue.on_message)
+    await bus.client.subscribe(DEAD_LETTERS_WILDCARD, cb=letters.on_message)
     await gateway.listen()
     serving = process.tasks.create_task(gateway.http.serve(), name="http")
     process.spawn(follow_heartbeats(bus, gateway.live_view), name="heartbeats")

@@ -153,6 +153,23 @@ def status(as_json: flags.AsJson = False, state_dir: flags.StateDir = None) -> N
 
 
 @app.command()
+def queue(
+    as_json: flags.AsJson = False,
+    watch: Annotated[bool, typer.Option(help="Read again every second until Ctrl-C.")] = False,
+    nats_url: Annotated[
+        str | None, typer.Option(help="Broker of the cluster.", show_default=False)
+    ] = None,
+    state_dir: flags.StateDir = None,
+) -> None:
+    """Shows what waits for a worker, how fast it drains, and what was given up."""
+    from services.cli.broker import nats_url_of
+    from services.cli.queue import show
+
+    url = nats_url_of(flags.state_dir_of(state_dir), nats_url)
+    show(url, as_json=as_json, watch=watch, write=flags.print_json)
+
+
+@app.command()
 def ask(
     prompt: Annotated[str, typer.Argument(help="The question.")],
     as_json: flags.AsJson = False,

@@ -20,13 +20,22 @@ from services.core.errors import DependencyLost, Overloaded
 from services.runtime import names
 from services.runtime.logs import get_logger
 from services.runtime.telemetry import context_from_headers, inject_headers, tracer
-from services.wire.subjects import MESSAGE_ID_HEADER, REQUESTS_STREAM, REQUESTS_WILDCARD
+from services.wire.subjects import (
+    DEAD_LETTERS_STREAM,
+    DEAD_LETTERS_WILDCARD,
+    MESSAGE_ID_HEADER,
+    REQUESTS_STREAM,
+    REQUESTS_WILDCARD,
+)
 
 log = get_logger(__name__)
 
 PUBLISH_TIMEOUT_S = 5.0
 CLOSE_TIMEOUT_S = 5.0
 DUPLICATE_WINDOW_S = 120.0
+MAX_DEAD_LETTERS = 1_000
+MAX_DEAD_LETTER_BYTES = 64 << 20
+DEAD_LETTERS_KEPT_S = 7 * 86_400.0
 _QUEUE_FULL_CODES = {10047, 10077}  # "insufficient resources", "maximum messages exceeded"
 
 
@@ -61,8 +70,8 @@ class Bus:
             await self.client.publish(subject, payload)
 
     async def ensure_requests_stream(self, limits: QueueLimits) -> None:
-        """Creates the work queue, or brings an existing one to these limits."""
-        config = StreamConfig(
+        """Creates work queue and dead letters, or brings existing ones to these limits."""
+        requests = StreamConfig(
             name=REQUESTS_STREAM,
             subjects=[REQUESTS_WILDCARD],
             retention=RetentionPolicy.WORK_QUEUE,
@@ -73,11 +82,23 @@ class Bus:
             num_replicas=limits.num_replicas,
             duplicate_window=DUPLICATE_WINDOW_S,
         )
-        try:
-            await self.jetstream.add_stream(config)
-        except nats.js.errors.BadRequestError:
-            # It stands with other limits: ours are newer.
-            await self.jetstream.update_stream(config)
+        letters = StreamConfig(
+            name=DEAD_LETTERS_STREAM,
+            subjects=[DEAD_LETTERS_WILDCARD],
+            # The latest are kept: they are for people, who look when they have time.
+            discard=DiscardPolicy.OLD,
+            storage=StorageType.FILE,
+            max_msgs=MAX_DEAD_LETTERS,
+            max_bytes=MAX_DEAD_LETTER_BYTES,
+            max_age=DEAD_LETTERS_KEPT_S,
+            num_replicas=limits.num_replicas,
+        )
+        for config in (requests, letters):
+            try:
+                await self.jetstream.add_stream(config)
+            except nats.js.errors.BadRequestError:
+                # It stands with other limits: ours are newer.
+                await self.jetstream.update_stream(config)
 
     async def enqueue(
         self, subject: str, payload: bytes, *, message_id: str, template: str

@@ -55,6 +55,7 @@ MESSAGING_DESTINATION_NAME = "messaging.destination.name"
 MESSAGING_DESTINATION_TEMPLATE = "messaging.destination.template"
 MESSAGING_MESSAGE_ID = "messaging.message.id"
 MESSAGING_CONSUMER_GROUP = "messaging.consumer.group.name"
+DEAD_LETTERS_TEMPLATE = "tokenmill.dead_letters.{model}.{band}"
 REQUESTS_TEMPLATE = "tokenmill.requests.{model}.{lane}"
 
 # Ours.
@@ -89,6 +90,14 @@ METRIC_REQUESTS_RUNNING = "tokenmill_gateway_requests_running"
 METRIC_REQUESTS_QUEUED = "tokenmill_gateway_requests_queued"
 METRIC_ATTEMPTS_LOST = "tokenmill_gateway_attempts_lost"
 METRIC_WORKERS_CONNECTED = "tokenmill_gateway_workers_connected"
+METRIC_QUEUE_DEPTH = "tokenmill_scheduler_queue_depth"
+METRIC_QUEUE_DRAIN_RATE = "tokenmill_scheduler_queue_drain_rate"
+METRIC_REQUESTS_HELD = "tokenmill_scheduler_requests_held"
+METRIC_DESIRED_WORKERS = "tokenmill_scheduler_desired_workers"
+METRIC_WORKERS_READY = "tokenmill_scheduler_workers_ready"
+METRIC_SETTLED = "tokenmill_scheduler_requests_settled"
+METRIC_PLACE_SECONDS = "tokenmill_scheduler_place_seconds"
+METRIC_BUDGET_WASTE = "tokenmill_scheduler_prefill_budget_waste"
 METRIC_CACHE_HITS = "tokenmill_cache_hits"
 METRIC_CACHE_MISSES = "tokenmill_cache_misses"
 METRIC_CACHE_PUTS = "tokenmill_cache_puts"
@@ -98,6 +107,10 @@ METRIC_CACHE_BLOCKS = "tokenmill_cache_blocks"
 METRIC_CACHE_SIZE = "tokenmill_cache_size_bytes"
 METRIC_CACHE_CAPACITY = "tokenmill_cache_capacity_bytes"
 
+PLACE_BUCKETS = (
+    0.00005, 0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.05,
+)  # fmt: skip
+SHARE_BUCKETS = (0.01, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1)
 RPC_DURATION_BUCKETS = (
     0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1, 2.5, 5, 7.5, 10,
 )  # fmt: skip

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from opentelemetry import trace
 
+from services.core.dead_letter import DeathReason
 from services.core.errors import (
     DeadlineExceeded,
     DependencyLost,
@@ -20,14 +21,18 @@ from services.core.load import WorkerHeartbeat
 from services.core.request import SubmissionOutcome, SubmissionResult
 from services.runtime.logs import get_logger
 from services.scheduler.batching import Batch, BatchLimits, form_batches, seconds_until_due
+from services.scheduler.dead_letters import DeadLetters
 from services.scheduler.fairness import FairnessRules
 from services.scheduler.fleet import Fleet, Ticket, num_free
-from services.scheduler.holdings import Hold, Holdings, Settlement, Spawn, Word
+from services.scheduler.hold import Hold, Settlement, Spawn, Word
+from services.scheduler.holdings import Holdings
 from services.scheduler.kv_tracker import KvTracker
+from services.scheduler.metrics import PLACE_SECONDS
 from services.scheduler.order import FairOrder
 from services.scheduler.placement import PlacementPolicy
 from services.scheduler.pull_plan import Demand
 from services.scheduler.queue_message import QueueMessage
+from services.scheduler.scaling import FleetLoad, desired_workers
 from services.scheduler.served_outputs import ServedOutputs
 from services.scheduler.submission import PlacedBatch
 from services.scheduler.worker_client import WorkerClient
@@ -65,6 +70,7 @@ class Dispatcher:
         on_room: called when more may be pulled than before.
         policy: chooses workers.
         kv: where prompts' blocks are.
+        letters: where requests go that are given up.
     """
 
     def __init__(
@@ -77,6 +83,7 @@ class Dispatcher:
         on_room: Callable[[], None],
         policy: PlacementPolicy,
         kv: KvTracker,
+        letters: DeadLetters,
     ) -> None:
         self._fleet = fleet
         self._client = client
@@ -94,6 +101,7 @@ class Dispatcher:
             spawn=spawn,
             on_change=self._wake.set,
             hashes_of=kv.hashes_of,
+            letters=letters,
         )
 
     @property
@@ -131,6 +139,23 @@ class Dispatcher:
             num_waiting=self.holdings.num_waiting(),
         )
 
+    def num_ready_workers(self) -> int:
+        """Workers that may be given requests now."""
+        return len(self._fleet.candidates(time.monotonic()))
+
+    def desired_workers(self, num_queued: int) -> int:
+        """How many workers the model should have, when so many requests are in the queue."""
+        now_s = time.monotonic()
+        candidates = self._fleet.candidates(now_s)
+        load = FleetLoad(
+            num_workers=len(candidates),
+            num_places=sum(candidate.max_requests for candidate in candidates),
+            num_running=sum(candidate.num_requests for candidate in candidates),
+            num_waiting=num_queued,
+            num_per_s=sum(band.num_per_s for band in self.holdings.bands(now_s).values()),
+        )
+        return desired_workers(load)
+
     async def run(self) -> None:
         """Places what is held until cancelled."""
         while True:
@@ -156,7 +181,10 @@ class Dispatcher:
 
     def _place(self) -> float:
         """Submits all that can go now; returns how long nothing more can, at most."""
-        now_s = time.monotonic()
+        with PLACE_SECONDS.time():
+            return self._place_all(time.monotonic())
+
+    def _place_all(self, now_s: float) -> float:
         for worker_id in self._fleet.sweep(now_s):
             log.warning("worker.lost", worker_id=worker_id)
             self._kv.forget(worker_id)
@@ -237,8 +265,9 @@ class Dispatcher:
                 self.holdings.settle(key, self._owner_retry(hold))
 
     def _again(self, hold: Hold, *, is_worker_lost: bool) -> None:
+        death = DeathReason.FAILED_SUBMISSIONS
         if not is_worker_lost and hold.entry.num_failures + 1 >= self._limits.max_failures:
-            self.holdings.settle(hold.entry.key, Settlement(Word.TERM, "failed"))
+            self.holdings.settle(hold.entry.key, Settlement(Word.TERM, "failed", death=death))
         else:
             self._release(hold, failed=True)
 

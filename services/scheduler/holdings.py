@@ -3,27 +3,30 @@
 from __future__ import annotations
 
 import asyncio
-import enum
 import time
 from collections import Counter
-from collections.abc import Callable, Coroutine, Mapping
-from dataclasses import dataclass, replace
-from typing import Any
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 
 from opentelemetry import context as otel_context
-from opentelemetry.context import Context
-from opentelemetry.trace import INVALID_SPAN, Span
 
 from services.core.blocks import BlockHash
+from services.core.dead_letter import DeathReason
 from services.core.errors import InvalidRequest
-from services.core.request import QueuedRequest
+from services.core.queue_status import BandStatus
+from services.core.rate import EventRate
+from services.core.request import QueuedRequest, SubmissionOutcome
 from services.runtime import names
 from services.runtime.bus import mark_failed, processing
 from services.runtime.logs import bind_request, get_logger
+from services.scheduler.dead_letters import DeadLetters
+from services.scheduler.hold import Hold, Settlement, Spawn, Word
+from services.scheduler.metrics import SETTLED
 from services.scheduler.order import HeldRequest, RequestKey
 from services.scheduler.queue_message import QueueMessage
 from services.scheduler.recent import Recent
 from services.wire.queue import decode_queued_request
+from services.wire.subjects import BANDS
 
 log = get_logger(__name__)
 
@@ -31,46 +34,6 @@ NUM_REMEMBERED = 10_000
 """Request ids kept of cancels and of settled messages: more than come in within one ack_wait."""
 
 BOUNCE_S = 0.1
-
-Spawn = Callable[[Coroutine[Any, Any, None]], object]
-"""Runs work that the process waits for, or cancels, at its end."""
-
-
-class Word(enum.Enum):
-    """What the broker is told: it is settled, it shall come again, it is given up."""
-
-    ACK = "ack"
-    NAK = "nak"
-    TERM = "term"
-
-
-@dataclass(frozen=True, slots=True)
-class Settlement:
-    """How a held message ends; `outcome` says why, in the trace and the log."""
-
-    word: Word
-    outcome: str
-    delay_s: float = 0.0
-
-
-@dataclass(slots=True)
-class Hold:
-    """A held request with its message.
-
-    Attributes:
-        message: its latest delivery.
-        span: the consumer span; ends when the message is settled.
-        context: for spans below it; None until the span runs.
-        is_submitted: a worker has it before it; it is not placed again meanwhile.
-    """
-
-    entry: HeldRequest
-    message: QueueMessage
-    settled: asyncio.Future[Settlement]
-    span: Span = INVALID_SPAN
-    context: Context | None = None
-    is_submitted: bool = False
-    was_submitted: bool = False
 
 
 class Holdings:
@@ -81,6 +44,7 @@ class Holdings:
         spawn: runs the holds beside each other.
         on_change: called when there may be something to place.
         hashes_of: names of a prompt's blocks.
+        letters: where those that are given up go.
     """
 
     def __init__(
@@ -90,7 +54,10 @@ class Holdings:
         spawn: Spawn,
         on_change: Callable[[], None],
         hashes_of: Callable[[QueuedRequest], tuple[BlockHash, ...]],
+        letters: DeadLetters,
     ) -> None:
+        self._letters = letters
+        self._rates = {band: EventRate() for band in BANDS}
         self._hashes_of = hashes_of
         self._max_deliveries = max_deliveries
         self._spawn = spawn
@@ -137,7 +104,8 @@ class Holdings:
         if request.request_id in self._cancelled:
             self.settle(key, Settlement(Word.ACK, "cancelled"))
         elif message.num_deliveries > self._max_deliveries:
-            self.settle(key, Settlement(Word.TERM, "undeliverable"))
+            death = DeathReason.UNDELIVERABLE
+            self.settle(key, Settlement(Word.TERM, "undeliverable", death=death))
         self._spawn(self._hold(hold))
 
     def waiting(self) -> list[HeldRequest]:
@@ -147,6 +115,13 @@ class Holdings:
             for hold in self._holds.values()
             if hold.context is not None and not hold.is_submitted and not hold.settled.done()
         ]
+
+    def bands(self, now_s: float) -> Mapping[str, BandStatus]:
+        """What is held of each band, and how fast it goes out to workers."""
+        held = Counter(hold.entry.band for hold in self._holds.values())
+        return {
+            band: BandStatus(rate.per_s(now_s), held[band]) for band, rate in self._rates.items()
+        }
 
     def num_waiting(self) -> Mapping[str, int]:
         """How many wait for a worker, per lane; counts from the moment of take()."""
@@ -227,6 +202,11 @@ class Holdings:
                 self._on_change()
                 settlement = await hold.settled
                 span.set_attribute(names.OUTCOME, settlement.outcome)
+                SETTLED.labels(entry.request.model, settlement.outcome).inc()
+                if settlement.outcome == SubmissionOutcome.ACCEPTED.value:
+                    self._rates[entry.band].add(time.monotonic())
+                if settlement.death is not None:
+                    await self._letters.bury(hold.message, entry.request, settlement.death)
                 await _say(hold.message, settlement)
                 log.info(
                     "request.settled",
@@ -249,6 +229,7 @@ class Holdings:
         ) as span:
             mark_failed(span, exc)
             log.error("queue.message_unreadable", subject=message.subject, error=exc.message)
+            await self._letters.bury(message, None, DeathReason.UNREADABLE)
             await message.term()
 
 

@@ -10,7 +10,7 @@ from services.core.kv_events import KvEvent, KvState
 from services.core.load import WorkerHeartbeat
 from services.core.request import QueuedRequest
 from services.runtime.logs import get_logger
-from services.scheduler.holdings import Spawn
+from services.scheduler.hold import Spawn
 from services.scheduler.kv_index import KvIndex
 from services.scheduler.worker_client import WorkerClient
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 
 from nats.aio.msg import Msg
 from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy
@@ -22,8 +22,8 @@ from services.wire.subjects import (
 )
 
 API_TIMEOUT_S = 5.0
-LOOK_S = 2.0
-"""A notice of a lane may get lost; the stream itself is asked so often."""
+LOOK_S = 1.0
+"""The stream itself is asked so often: notices may get lost, and it knows how much waits."""
 
 FORGET_S = 60.0
 """A lane that had neither message nor notice for so long is not pulled any more. Gateways give
@@ -43,6 +43,9 @@ class LaneFinder:
 
     Args:
         on_news: called when `news` has something to say.
+
+    Attributes:
+        depths: messages in the stream by lane, at the last look; what is held is still there.
     """
 
     def __init__(
@@ -55,6 +58,7 @@ class LaneFinder:
         self._fresh: set[str] = set()
         self._look_due_s = 0.0
         self._on_news = on_news
+        self.depths: Mapping[str, int] = {}
 
     async def subscribe(self) -> None:
         """Hears notices from now on. Once."""
@@ -106,7 +110,11 @@ class LaneFinder:
         info = await self._bus.jetstream.stream_info(
             REQUESTS_STREAM, subjects_filter=requests_of(self._model)
         )
-        return {lane_of_subject(subject) for subject in info.state.subjects or {}}
+        self.depths = {
+            lane_of_subject(subject): count
+            for subject, count in (info.state.subjects or {}).items()
+        }
+        return set(self.depths)
 
     async def _of_consumers(self) -> set[str]:
         found: set[str] = set()

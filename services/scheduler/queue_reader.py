@@ -12,6 +12,7 @@ import asyncio
 import itertools
 import json
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -84,6 +85,11 @@ class QueueReader:
         self._by_id: dict[str, _Lane] = {}
         self._lane_ids = itertools.count()
         self.is_ready = False
+
+    @property
+    def depths(self) -> Mapping[str, int]:
+        """Messages in the stream by lane, a second ago at most; what is held is still there."""
+        return self._finder.depths
 
     def poke(self) -> None:
         """The sink may want more than before."""

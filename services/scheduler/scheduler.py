@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Coroutine
 from contextlib import AsyncExitStack
 from types import TracebackType
@@ -12,8 +13,10 @@ import nats.errors
 from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 
+from services.core.queue_status import QueueStatus
 from services.runtime.bus import Bus
 from services.runtime.logs import get_logger
+from services.scheduler.dead_letters import DeadLetters
 from services.scheduler.dispatcher import Dispatcher, DispatchLimits
 from services.scheduler.fleet import Fleet
 from services.scheduler.kv_index import KvIndex
@@ -22,6 +25,7 @@ from services.scheduler.policies.registry import make_policy
 from services.scheduler.queue_limits import ConsumerLimits
 from services.scheduler.queue_reader import QueueReader
 from services.scheduler.settings import SchedulerSettings
+from services.scheduler.status_reporter import StatusReporter
 from services.scheduler.worker_client import WorkerClient
 from services.wire.heartbeat import decode_heartbeat
 from services.wire.kv_events import decode_kv_event
@@ -67,6 +71,7 @@ class Scheduler:
             on_room=self._on_room,
             policy=make_policy(settings.placement_policy, index),
             kv=self._kv,
+            letters=DeadLetters(bus, settings.model_name),
         )
         self._reader = QueueReader(
             bus,
@@ -109,6 +114,7 @@ class Scheduler:
         self._spawn(self._dispatcher.run())
         self._spawn(self._dispatcher.holdings.keep(self._settings.ack_wait_s / KEEPS_PER_ACK_WAIT))
         self._spawn(self._reader.run())
+        self._spawn(StatusReporter(self._bus, self._status).run())
         return self
 
     async def __aexit__(
@@ -127,6 +133,17 @@ class Scheduler:
         task = self._group.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+
+    def _status(self) -> QueueStatus:
+        depths = self._reader.depths
+        return QueueStatus(
+            model=self._settings.model_name,
+            scheduler_id=self._settings.instance_id,
+            bands=self._dispatcher.holdings.bands(time.monotonic()),
+            depths=depths,
+            num_workers=self._dispatcher.num_ready_workers(),
+            desired_workers=self._dispatcher.desired_workers(sum(depths.values())),
+        )
 
     def _on_room(self) -> None:
         self._reader.poke()

@@ -13,7 +13,7 @@ from services.core.request import Submission, SubmissionOutcome, SubmissionResul
 from services.runtime import names
 from services.runtime.bus import mark_failed
 from services.runtime.telemetry import trace_of, tracer
-from services.scheduler.holdings import Hold
+from services.scheduler.hold import Hold
 from services.scheduler.worker_client import WorkerClient
 
 

@@ -19,6 +19,9 @@ NUM_LANES = 4096
 """Lanes of a class. A lane is first in, first out, so tenants that share one hide each other: with
 so many, eight tenants share none in 99 of 100 cases. Only lanes in use cost anything."""
 
+DEAD_LETTERS_STREAM = "TOKENMILL_DEAD_LETTERS"
+DEAD_LETTERS_WILDCARD = "tokenmill.dead_letters.>"
+QUEUE_STATUS_WILDCARD = "tokenmill.queue_status.*"
 HEARTBEATS_WILDCARD = "tokenmill.heartbeats.>"
 CANCELS = "tokenmill.cancels"
 
@@ -62,6 +65,16 @@ def lane_notice_subject(model: str, lane: str) -> str:
 def lane_notices_of(model: str) -> str:
     """All such notices of a model, as a subscription."""
     return f"tokenmill.lanes.{token(model)}.>"
+
+
+def dead_letter_subject(model: str, band: str) -> str:
+    """Where a request goes that is not tried again."""
+    return f"tokenmill.dead_letters.{token(model)}.{band}"
+
+
+def queue_status_subject(model: str) -> str:
+    """Where schedulers tell of a model's queue."""
+    return f"tokenmill.queue_status.{token(model)}"
 
 
 def heartbeat_subject(model: str, worker_id: str) -> str:

@@ -182,3 +182,27 @@ def test_logprobs_are_kept_beside_their_tokens():
 def test_tokens_without_the_logprobs_asked_for_lose_the_attempt():
     live = live_request(logprobs=0)
     assert live.accept(attached(live), RequestDelta(1, 0, (5,))) is Verdict.LOST
+
+
+def test_a_request_whose_attempts_end_with_their_worker_before_a_token_is_given_up():
+    live = live_request()
+    assert live.lose(attached(live), is_abrupt=True) is not None
+    assert live.lose(attached(live, attempt=2), is_abrupt=True) is None
+    assert live.has_killed_workers
+    assert live.error is not None
+    assert live.error.reason == "KILLED_WORKERS"
+
+
+def test_attempts_that_brought_tokens_are_no_reason_to_give_up():
+    live = live_request()
+    for attempt in range(1, MAX_ATTEMPTS):
+        worker = attached(live, attempt)
+        live.accept(worker, delta(len(live.token_ids), 5))
+        assert live.lose(worker, is_abrupt=True) is not None
+    assert not live.has_killed_workers
+
+
+def test_workers_that_said_goodbye_were_not_killed():
+    live = live_request()
+    for attempt in range(1, MAX_ATTEMPTS):
+        assert live.lose(attached(live, attempt)) is not None

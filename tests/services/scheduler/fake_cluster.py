@@ -8,14 +8,18 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
+from services.core.dead_letter import DeadLetter
 from services.core.request import QueuedRequest
 from services.runtime import names
 from services.runtime.bus import Bus, QueueLimits, connect_bus
 from services.scheduler.scheduler import Scheduler
 from services.scheduler.settings import SchedulerSettings
+from services.wire.dead_letter import decode_dead_letter
 from services.wire.queue import encode_cancel, encode_queued_request
 from services.wire.subjects import (
     CANCELS,
+    DEAD_LETTERS_STREAM,
+    DEAD_LETTERS_WILDCARD,
     REQUESTS_STREAM,
     lane_notice_subject,
     lane_of,
@@ -78,6 +82,14 @@ class FakeCluster:
     async def num_queued(self) -> int:
         """Messages in the queue, pulled or not."""
         return (await self.bus.jetstream.stream_info(REQUESTS_STREAM)).state.messages
+
+    async def dead_letter(self) -> DeadLetter:
+        """The first letter that is kept."""
+        kept = await self.bus.jetstream.get_msg(
+            DEAD_LETTERS_STREAM, seq=1, subject=DEAD_LETTERS_WILDCARD, next=True
+        )
+        assert kept.data is not None
+        return decode_dead_letter(kept.data)
 
     async def num_redelivered(self, lane: str = LANE) -> int:
         info = await self.bus.jetstream.consumer_info(

@@ -5,6 +5,8 @@ import time
 
 import pytest
 
+from services.core.dead_letter import DeathReason
+from services.wire.queue import decode_queued_request
 from services.wire.subjects import REQUESTS_STREAM, RESUME_BAND, requests_consumer
 from tests.services.scheduler.fake_cluster import FakeCluster, eventually
 from tests.services.scheduler.requests import MODEL
@@ -65,6 +67,9 @@ async def test_a_request_that_always_fails_is_given_up_and_takes_no_other_along(
     await cluster.enqueue("bad", "good")
     await cluster.queue_empty()
     assert worker.request_ids.count("bad") == 3
+    letter = await cluster.dead_letter()
+    assert (letter.request_id, letter.reason) == ("bad", DeathReason.FAILED_SUBMISSIONS)
+    assert decode_queued_request(letter.payload).request_id == "bad"
     assert "good" in worker.accepted_ids
 
 

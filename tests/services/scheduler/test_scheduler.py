@@ -3,6 +3,7 @@
 import time
 from collections import Counter
 
+from services.core.dead_letter import DeathReason
 from services.core.load import WorkerState
 from services.core.request import RequestClass, SubmissionOutcome
 from services.wire.queue import encode_queued_request
@@ -204,6 +205,7 @@ async def test_a_request_that_was_pulled_too_often_is_given_up(cluster: FakeClus
     await cluster.enqueue("a")
     await cluster.queue_empty()
     assert worker.request_ids == ["a", "a"]
+    assert (await cluster.dead_letter()).reason is DeathReason.UNDELIVERABLE
 
 
 async def test_a_flood_does_not_hide_other_tenants(cluster: FakeCluster):

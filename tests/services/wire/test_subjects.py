@@ -21,6 +21,7 @@ from services.wire.subjects import (
 def test_a_name_becomes_one_subject_token_without_collisions(left: str, right: str):
     assert not set(token(left)) & set(".*> \t\n")
     assert (token(left) == token(right)) == (left == right)
+    assert name_of_token(token(left)) == left
 
 
 def test_dots_in_model_names_do_not_split_the_subject():
