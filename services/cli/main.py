@@ -14,6 +14,7 @@ from services.cli.bench_commands import bench
 from services.cli.calibrate_command import calibrate
 from services.cli.cluster.options import LOOPBACK
 from services.cli.failure import CommandFailed
+from services.cli.fleet_commands import queue, scale
 from services.cli.keys_commands import keys, tenants
 from services.cli.usage_command import usage
 
@@ -31,6 +32,8 @@ app.command()(calibrate)
 app.add_typer(keys, name="keys")
 app.add_typer(tenants, name="tenants")
 app.command()(usage)
+app.command()(queue)
+app.command()(scale)
 
 
 @app.command()
@@ -150,23 +153,6 @@ def status(as_json: flags.AsJson = False, state_dir: flags.StateDir = None) -> N
         flags.print_json(status_as_json(state, statuses))
     else:
         out.print(status_table(state, statuses))
-
-
-@app.command()
-def queue(
-    as_json: flags.AsJson = False,
-    watch: Annotated[bool, typer.Option(help="Read again every second until Ctrl-C.")] = False,
-    nats_url: Annotated[
-        str | None, typer.Option(help="Broker of the cluster.", show_default=False)
-    ] = None,
-    state_dir: flags.StateDir = None,
-) -> None:
-    """Shows what waits for a worker, how fast it drains, and what was given up."""
-    from services.cli.broker import nats_url_of
-    from services.cli.queue import show
-
-    url = nats_url_of(flags.state_dir_of(state_dir), nats_url)
-    show(url, as_json=as_json, watch=watch, write=flags.print_json)
 
 
 @app.command()

@@ -11,6 +11,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from services.cli.cluster.growth import Growth
 from services.cli.cluster.identity import identify
 from services.cli.cluster.options import LOOPBACK, ClusterOptions
 from services.cli.cluster.plan import Programs, engine_environment, nats_config, plan_cluster
@@ -75,6 +76,7 @@ def build_plan(options: ClusterOptions) -> ClusterPlan:
         state_dir=options.state_dir,
         specs=plan_cluster(options, ports, programs, os.environ),
         nats_config=nats_config(options, ports),
+        further=Growth(options, ports, programs).spec,
         state=ClusterState(
             phase="starting",
             supervisor=identify(os.getpid()),

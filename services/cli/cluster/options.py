@@ -61,6 +61,7 @@ class ClusterPorts:
 
     Attributes:
         nats_monitor: HTTP port of the broker, where it tells of its health.
+        more_schedulers: beside the first one.
     """
 
     nats: int
@@ -71,6 +72,7 @@ class ClusterPorts:
     scheduler: int
     workers: tuple[int, ...]
     gateways: tuple[GatewayPorts, ...]
+    more_schedulers: tuple[int, ...] = ()
 
 
 def default_state_dir() -> Path:

@@ -116,11 +116,21 @@ def plan_cluster(
         module("cache", Role.CACHE, "cache_service.main", ports.cache),
         module("scheduler", Role.SCHEDULER, "services.scheduler.main", ports.scheduler),
     ]
+    for idx, port in enumerate(ports.more_schedulers, start=2):
+        specs.append(module(f"scheduler-{idx}", Role.SCHEDULER, "services.scheduler.main", port))
     for idx, port in enumerate(ports.workers, start=1):
         worker = module(f"worker-{idx}", Role.WORKER, "worker.main", port)
         engine = _engine_environment(options, programs, environment)
         own = {**engine, "TOKENMILL_WORKER_ID": worker.name}
-        specs.append(replace(worker, environment={**worker.environment, **own}, nice=0))
+        specs.append(
+            replace(
+                worker,
+                environment={**worker.environment, **own},
+                nice=0,
+                # Past its own drain, when there shall be fewer.
+                grace_s=options.drain_timeout_s + STOP_GRACE_S,
+            )
+        )
     for idx, gateway_ports in enumerate(ports.gateways, start=1):
         gateway = module(f"gateway-{idx}", Role.GATEWAY, "gateway.main", gateway_ports.grpc)
         own = {

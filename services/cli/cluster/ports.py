@@ -41,6 +41,21 @@ def choose_ports(options: ClusterOptions) -> ClusterPorts:
         )
 
 
+def choose_more_ports(beside: GatewayPorts | None = None) -> GatewayPorts:
+    """Ports for one more process; above those of a gateway if one is named.
+
+    Raises:
+        CommandFailed: there are none.
+    """
+    with ExitStack() as held:
+        if beside is None:
+            return GatewayPorts(http=_hold_free_port(held), grpc=_hold_free_port(held))
+        return GatewayPorts(
+            http=_hold_next_port(beside.http + 1, held),
+            grpc=_hold_next_port(beside.grpc + 1, held),
+        )
+
+
 def _gateway_ports(options: ClusterOptions, held: ExitStack) -> tuple[GatewayPorts, ...]:
     first = GatewayPorts(
         http=_hold_public_port(options.http_port, "--http-port", held),

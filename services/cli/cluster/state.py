@@ -50,6 +50,7 @@ class ClusterState:
         phase: starting, ready or draining.
         traces_file: the trace store; None if spans are sent elsewhere.
         asks_for_keys: callers need an API key.
+        scale_error: why the last wish for more processes came to nothing; empty if it did not.
         engine_environment: settings of the workers' engines, for running one elsewhere.
     """
 
@@ -66,6 +67,7 @@ class ClusterState:
     engine_environment: Mapping[str, str] = field(default_factory=dict[str, str])
     asks_for_keys: bool = False
     processes: tuple[ProcessState, ...] = ()
+    scale_error: str = ""
 
     def is_alive(self) -> bool:
         """Whether its supervisor still runs."""

@@ -13,8 +13,10 @@ from pathlib import Path
 from services.cli.cluster.child import Child
 from services.cli.cluster.events import ClusterEvent, EventKind, Report
 from services.cli.cluster.identity import identify
-from services.cli.cluster.plan import START_ORDER, STOP_ORDER, ProcessSpec
+from services.cli.cluster.plan import START_ORDER, STOP_ORDER, ProcessSpec, Role
+from services.cli.cluster.scale import read_request
 from services.cli.cluster.state import ClusterState, forget_state, write_state
+from services.cli.failure import CommandFailed
 
 START_TIMEOUT_S = 600.0
 """Loading a large model from a slow disk takes minutes; a hang takes for ever."""
@@ -27,12 +29,14 @@ class ClusterPlan:
     Attributes:
         state: as it is written first; processes and phase follow what happens.
         nats_config: text of the broker's configuration file.
+        further: plans the nth process of a role, when there shall be more.
     """
 
     state_dir: Path
     specs: tuple[ProcessSpec, ...]
     state: ClusterState
     nats_config: str
+    further: Callable[[Role, int], ProcessSpec]
 
 
 async def run_cluster(
@@ -55,7 +59,8 @@ async def run_cluster(
     signals = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
     for number in signals:
         loop.add_signal_handler(number, lambda: (hurry if stop.is_set() else stop).set())
-    supervisor = _Supervisor(plan, report)
+    supervisor = _Supervisor(plan, report, hurry)
+    loop.add_signal_handler(signal.SIGUSR1, supervisor.scale_soon)
     work = asyncio.ensure_future(_start_and_serve(supervisor, serve))
     stopped = asyncio.ensure_future(stop.wait())
     try:
@@ -67,7 +72,7 @@ async def run_cluster(
     finally:
         stopped.cancel()
         await supervisor.drain(hurry)
-        for number in signals:
+        for number in (*signals, signal.SIGUSR1):
             loop.remove_signal_handler(number)
     if not work.cancelled():
         work.result()
@@ -79,17 +84,18 @@ async def _start_and_serve(supervisor: _Supervisor, serve: Callable[[], Awaitabl
 
 
 class _Supervisor:
-    def __init__(self, plan: ClusterPlan, report: Report) -> None:
+    def __init__(self, plan: ClusterPlan, report: Report, hurry: asyncio.Event) -> None:
         self._plan = plan
         self._report = report
+        self._hurry = hurry
+        self._scaling: asyncio.Task[None] | None = None
+        self._scale_error = ""
         self._phase = "starting"
         self._began = time.monotonic()
         logs = plan.state_dir / "logs"
         logs.mkdir(parents=True, exist_ok=True)
-        self._children = [
-            Child(spec, _fresh_log(logs, spec.name), report, self._write_state)
-            for spec in plan.specs
-        ]
+        self._logs = logs
+        self._children = [self._new_child(spec) for spec in plan.specs]
         self._tasks: list[asyncio.Task[None]] = []
 
     async def start(self) -> None:
@@ -108,7 +114,56 @@ class _Supervisor:
                     wait.cancel()
         self._enter("ready", EventKind.CLUSTER_READY)
 
+    def scale_soon(self) -> None:
+        """Carries out the last wish; one that comes meanwhile is carried out after it."""
+        before = self._scaling
+
+        async def scale() -> None:
+            if before is not None:
+                await asyncio.wait({before})
+            await self._scale()
+
+        self._scaling = asyncio.create_task(scale(), name="scale")
+
+    async def _scale(self) -> None:
+        if self._phase != "ready":
+            return
+        self._scale_error = ""
+        try:
+            for role, count in read_request(self._plan.state_dir).items():
+                children = [child for child in self._children if child.spec.role is role]
+                for number in range(len(children) + 1, count + 1):
+                    await self._add(role, number)
+                for child in reversed(children[count:]):
+                    await self._remove(child)
+        except CommandFailed as exc:
+            self._scale_error = exc.message
+        self._write_state()
+
+    async def _add(self, role: Role, number: int) -> None:
+        child = self._new_child(self._plan.further(role, number))
+        keeping = asyncio.create_task(child.keep(), name=child.spec.name)
+        self._children.append(child)
+        self._tasks.append(keeping)
+        try:
+            await child.wait_ready(START_TIMEOUT_S)
+        except CommandFailed:
+            await self._remove(child)
+            raise
+
+    async def _remove(self, child: Child) -> None:
+        await child.stop(self._hurry)
+        self._children.remove(child)
+        self._write_state()
+
+    def _new_child(self, spec: ProcessSpec) -> Child:
+        log_path = _fresh_log(self._logs, spec.name)
+        return Child(spec, log_path, self._report, self._write_state)
+
     async def drain(self, hurry: asyncio.Event) -> None:
+        if self._scaling is not None:
+            self._scaling.cancel()
+            await asyncio.wait({self._scaling})
         self._enter("draining", EventKind.CLUSTER_DRAINING)
         for role in STOP_ORDER:
             children = [child for child in self._children if child.spec.role is role]
@@ -132,6 +187,7 @@ class _Supervisor:
             replace(
                 self._plan.state,
                 phase=self._phase,
+                scale_error=self._scale_error,
                 supervisor=identify(os.getpid()),
                 processes=tuple(child.state for child in self._children),
             ),
