@@ -15,7 +15,7 @@ class BatchLimits:
 
     Attributes:
         max_batch_size: most requests.
-        max_prefill_tokens: most prompt tokens together; one larger prompt goes alone.
+        max_prefill_tokens: most prompt tokens to compute together; one larger prompt goes alone.
         max_wait_s: how long the oldest request may be held back so that a batch fills.
         waits_while_idle: hold back even while a worker has nothing to do.
     """
@@ -32,24 +32,22 @@ class Batch:
 
     Attributes:
         missing_tokens: of each request, the prompt tokens that the worker is expected to compute.
+        is_followed: another batch for the same worker goes out at the same moment, so that what
+            this one leaves of its budget is wasted.
     """
 
     worker_id: str
     requests: list[HeldRequest] = field(default_factory=list[HeldRequest])
     missing_tokens: list[int] = field(default_factory=list[int])
+    is_followed: bool = False
 
     @property
     def num_missing_tokens(self) -> int:
         """Prompt tokens that the worker is expected to compute."""
         return sum(self.missing_tokens)
 
-    @property
-    def num_prompt_tokens(self) -> int:
-        """Prompt tokens of all."""
-        return sum(entry.num_prompt_tokens for entry in self.requests)
-
-    def fits(self, entry: HeldRequest, limits: BatchLimits) -> bool:
-        """Whether one more stays within the limits.
+    def fits(self, entry: HeldRequest, num_missing: int, limits: BatchLimits) -> bool:
+        """Whether one more, of which so many tokens are to be computed, stays within the limits.
 
         A request that already saw a submission fail goes alone: if it is the cause, it takes no
         other with it again.
@@ -60,8 +58,17 @@ class Batch:
             return False
         return (
             len(self.requests) < limits.max_batch_size
-            and self.num_prompt_tokens + entry.num_prompt_tokens <= limits.max_prefill_tokens
+            and self.num_missing_tokens + num_missing <= limits.max_prefill_tokens
         )
+
+    def add(self, entry: HeldRequest, num_missing: int) -> None:
+        """One more request, of which so many tokens are to be computed."""
+        self.requests.append(entry)
+        self.missing_tokens.append(num_missing)
+
+    def waste(self, limits: BatchLimits) -> float:
+        """Share of the prefill budget that it leaves unused."""
+        return max(0.0, 1.0 - self.num_missing_tokens / limits.max_prefill_tokens)
 
 
 def seconds_until_due(
@@ -89,8 +96,10 @@ def form_batches(
 ) -> list[Batch]:
     """Packs requests, in order, into batches for the workers that a policy chooses.
 
-    A worker's batch that is full is closed and a new one begun, so one call places everything for
-    which there is room; the rest stays held.
+    A request goes into the first batch for its worker that has room for the tokens that are to be
+    computed of it, so that short prompts fill what long ones leave; all batches leave at the same
+    moment, so nobody is overtaken by more than a call. One call places everything for which workers
+    have places; the rest stays held.
 
     Args:
         ready: in the order of urgency.
@@ -102,8 +111,7 @@ def form_batches(
     policy = policy or LeastLoaded()
     placed_idx = max((candidate.placed_idx for candidate in candidates), default=0)
     num_free = sum(candidate.num_free for candidate in candidates)
-    batches: list[Batch] = []
-    open_batches: dict[str, Batch] = {}
+    by_worker: dict[str, list[Batch]] = {}
     for entry in ready:
         if num_free <= 0:
             break
@@ -114,10 +122,15 @@ def form_batches(
         placed_idx += 1
         num_free -= 1
         candidate.take(placement.num_missing_tokens, placed_idx)
-        batch = open_batches.get(candidate.worker_id)
-        if batch is None or not batch.fits(entry, limits):
-            batch = open_batches[candidate.worker_id] = Batch(candidate.worker_id)
+        num_missing = placement.num_missing_tokens
+        batches = by_worker.setdefault(candidate.worker_id, [])
+        fitting = (batch for batch in batches if batch.fits(entry, num_missing, limits))
+        batch = next(fitting, None)
+        if batch is None:
+            batch = Batch(candidate.worker_id)
             batches.append(batch)
-        batch.requests.append(entry)
-        batch.missing_tokens.append(placement.num_missing_tokens)
-    return batches
+        batch.add(entry, num_missing)
+    for batches in by_worker.values():
+        for batch in batches[:-1]:
+            batch.is_followed = True
+    return [batch for batches in by_worker.values() for batch in batches]

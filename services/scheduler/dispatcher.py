@@ -27,7 +27,7 @@ from services.scheduler.fleet import Fleet, Ticket, num_free
 from services.scheduler.hold import Hold, Settlement, Spawn, Word
 from services.scheduler.holdings import Holdings
 from services.scheduler.kv_tracker import KvTracker
-from services.scheduler.metrics import PLACE_SECONDS
+from services.scheduler.metrics import BUDGET_WASTE, PLACE_SECONDS
 from services.scheduler.order import FairOrder
 from services.scheduler.placement import PlacementPolicy
 from services.scheduler.pull_plan import Demand
@@ -208,6 +208,8 @@ class Dispatcher:
         ):
             for entry, num_missing in zip(batch.requests, batch.missing_tokens, strict=True):
                 self._order.placed(entry, num_missing, now_s)
+            if batch.is_followed:
+                BUDGET_WASTE.observe(batch.waste(self._limits.batch))
             holds = [self.holdings.claim(entry.key) for entry in batch.requests]
             self._spawn(self._submit(batch, holds, self._ticket(batch, now_s)))
         return TICK_S
@@ -223,7 +225,7 @@ class Dispatcher:
     async def _submit(self, batch: Batch, holds: list[Hold], ticket: Ticket) -> None:
         address = self._fleet.address_of(batch.worker_id)
         try:
-            results, load = await PlacedBatch(batch.worker_id, holds).submit(
+            results, load = await PlacedBatch(batch, holds, self._limits.batch).submit(
                 self._client, address, timeout_s=self._limits.submit_timeout_s
             )
         except Exception as exc:

@@ -31,7 +31,6 @@ PLACE_SECONDS = Histogram(
 )
 BUDGET_WASTE = Histogram(
     names.METRIC_BUDGET_WASTE,
-    "Share of a submission's prefill budget that its prompts left unused, of those that others"
-    " had to wait behind.",
+    "Share of the prefill budget that a submission left unused while another one followed it.",
     buckets=names.SHARE_BUCKETS,
 )

@@ -21,7 +21,8 @@ class SchedulerSettings(QueueSettings):
     bounds what one lost call puts at risk."""
 
     max_prefill_tokens: int = Field(default=2_048, ge=1)
-    """Most prompt tokens in one submission, a few engine steps; one longer prompt goes alone."""
+    """Most prompt tokens to compute in one submission, a few engine steps; a longer prompt goes
+    alone. What a worker holds already does not count."""
 
     placement_policy: PolicyName = "tokenmill"
     """How workers are chosen. `tokenmill` weighs, in each worker's own measured time, the prompt

@@ -13,6 +13,7 @@ from services.core.request import Submission, SubmissionOutcome, SubmissionResul
 from services.runtime import names
 from services.runtime.bus import mark_failed
 from services.runtime.telemetry import trace_of, tracer
+from services.scheduler.batching import Batch, BatchLimits
 from services.scheduler.hold import Hold
 from services.scheduler.worker_client import WorkerClient
 
@@ -24,12 +25,13 @@ class PlacedBatch:
     than one request a root span of its own links all of them.
     """
 
-    def __init__(self, worker_id: str, holds: Sequence[Hold]) -> None:
-        self._worker_id = worker_id
+    def __init__(self, batch: Batch, holds: Sequence[Hold], limits: BatchLimits) -> None:
         self._holds = holds
-        self._attributes: dict[str, str | int] = {
-            names.WORKER_ID: worker_id,
+        self._attributes: dict[str, str | int | float] = {
+            names.WORKER_ID: batch.worker_id,
             names.BATCH_SIZE: len(holds),
+            names.NUM_TOKENS: batch.num_missing_tokens,
+            names.BUDGET_WASTE: round(batch.waste(limits), 4) if batch.is_followed else 0.0,
         }
 
     async def submit(

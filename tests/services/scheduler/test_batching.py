@@ -38,12 +38,21 @@ def test_prompts_are_packed_under_the_prefill_budget():
 def test_a_prompt_above_the_budget_goes_alone():
     ready = [held("a"), held("long", num_prompt_tokens=500), held("b")]
     batches = form_batches(ready, [worker()], BatchLimits(max_prefill_tokens=100))
-    assert ids(batches) == [["a"], ["long"], ["b"]]
+    assert ids(batches) == [["a", "b"], ["long"]]
+
+
+def test_short_prompts_fill_what_long_ones_leave_of_the_budget():
+    sizes = {"a": 70, "b": 60, "c": 30, "d": 40, "e": 50}
+    ready = [held(name, num_prompt_tokens=size) for name, size in sizes.items()]
+    batches = form_batches(ready, [worker()], BatchLimits(max_prefill_tokens=100))
+    assert ids(batches) == [["a", "c"], ["b", "d"], ["e"]]
+    assert [batch.is_followed for batch in batches] == [True, True, False]
+    assert [batch.waste(BatchLimits(max_prefill_tokens=100)) for batch in batches] == [0, 0, 0.5]
 
 
 def test_a_request_whose_submission_failed_goes_alone():
     ready = [held("a"), held("b", num_failures=1), held("c")]
-    assert ids(form_batches(ready, [worker()], BatchLimits())) == [["a"], ["b"], ["c"]]
+    assert ids(form_batches(ready, [worker()], BatchLimits())) == [["a", "c"], ["b"]]
 
 
 def test_requests_are_spread_over_idle_workers():
@@ -111,4 +120,4 @@ def test_batches_keep_order_limits_and_room(
         assert sum(len(batch.requests) for batch in mine) <= room
     for batch in batches:
         assert len(batch.requests) <= max_batch_size
-        assert batch.num_prompt_tokens <= 100 or len(batch.requests) == 1
+        assert batch.num_missing_tokens <= 100 or len(batch.requests) == 1
