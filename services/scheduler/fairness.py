@@ -10,6 +10,9 @@ from services.wire.subjects import BANDS
 MAX_TENANTS = 10_000
 """Accounts kept of a band; beyond that the one that was charged longest ago is forgotten."""
 
+MAX_HALF_LIVES = 500
+"""After so many, standings are made smaller."""
+
 
 @dataclass(frozen=True, slots=True)
 class FairnessRules:
@@ -31,26 +34,41 @@ class FairnessRules:
 
 @dataclass(slots=True)
 class _Account:
-    tokens: float = 0.0
-    updated_s: float = 0.0
+    standing: float = 0.0
     turn: int = 0
 
 
 class ServiceBook:
-    """Service that each tenant of a band attained, in weighted tokens, decaying."""
+    """Service that each tenant of a band attained, in weighted tokens, decaying.
+
+    Standings do not decay; instead what is charged later weighs more (`unit`). Their order is the
+    same, and two that are equal stay equal: no rounding of powers tells them apart.
+    """
 
     def __init__(self, half_life_s: float) -> None:
         self._half_life_s = half_life_s
         self._accounts: dict[str, _Account] = {}
         self._waited: frozenset[str] = frozenset()
+        self._began_s: float | None = None
         self.next_turn = 1
 
-    def attained(self, tenant: str, now_s: float) -> float:
-        """What the tenant attained, as it counts now."""
+    def unit(self, now_s: float) -> float:
+        """What a token that is served now adds to a standing."""
+        if self._began_s is None:
+            self._began_s = now_s
+        num_half_lives = max(0.0, now_s - self._began_s) / self._half_life_s
+        if num_half_lives > MAX_HALF_LIVES:
+            # Before numbers get too large for a float.
+            shrink = 0.5**num_half_lives
+            for account in self._accounts.values():
+                account.standing *= shrink
+            self._began_s, num_half_lives = now_s, 0.0
+        return 2.0**num_half_lives
+
+    def standing(self, tenant: str) -> float:
+        """The one with the least goes first."""
         account = self._accounts.get(tenant)
-        if account is None:
-            return 0.0
-        return account.tokens * 0.5 ** (max(0.0, now_s - account.updated_s) / self._half_life_s)
+        return 0.0 if account is None else account.standing
 
     def turn(self, tenant: str) -> int:
         """When it was last charged; of equals, the one with the lower goes first."""
@@ -59,10 +77,11 @@ class ServiceBook:
 
     def charge(self, tenant: str, tokens: float, now_s: float) -> None:
         """The tenant was given so much."""
-        self._set(tenant, self.attained(tenant, now_s) + tokens, now_s).turn = self.next_turn
+        unit = self.unit(now_s)
+        self._set(tenant, self.standing(tenant) + tokens * unit).turn = self.next_turn
         self.next_turn += 1
 
-    def level(self, waiting: Iterable[str], now_s: float) -> None:
+    def level(self, waiting: Iterable[str]) -> None:
         """Lifts those that did not wait before to the least of those that did and still do.
 
         Else a tenant that comes late would have all until it has caught up with the years of the
@@ -73,15 +92,15 @@ class ServiceBook:
         now_waiting = frozenset(waiting)
         stayed = now_waiting & self._waited
         if stayed and len(stayed) < len(now_waiting):
-            least = min(self.attained(tenant, now_s) for tenant in stayed)
+            least = min(self.standing(tenant) for tenant in stayed)
             for tenant in now_waiting - stayed:
-                if self.attained(tenant, now_s) < least:
-                    self._set(tenant, least, now_s)
+                if self.standing(tenant) < least:
+                    self._set(tenant, least)
         self._waited = now_waiting
 
-    def _set(self, tenant: str, tokens: float, now_s: float) -> _Account:
+    def _set(self, tenant: str, standing: float) -> _Account:
         account = self._accounts.pop(tenant, None) or _Account()
-        account.tokens, account.updated_s = tokens, now_s
+        account.standing = standing
         self._accounts[tenant] = account
         if len(self._accounts) > MAX_TENANTS:
             del self._accounts[next(iter(self._accounts))]

@@ -116,22 +116,23 @@ class FairOrder:
         self, band: str, by_tenant: dict[str, list[HeldRequest]], now_s: float
     ) -> list[HeldRequest]:
         book = self._books[band]
-        book.level(by_tenant, now_s)
+        book.level(by_tenant)
         heap: list[tuple[float, int, str]] = []
         for tenant, entries in by_tenant.items():
             entries.sort(key=_inside_tenant, reverse=True)
-            heap.append((book.attained(tenant, now_s), book.turn(tenant), tenant))
+            heap.append((book.standing(tenant), book.turn(tenant), tenant))
         heapq.heapify(heap)
         ordered: list[HeldRequest] = []
-        turn = book.next_turn
+        turn, unit = book.next_turn, book.unit(now_s)
         while heap:
-            attained, _, tenant = heap[0]
+            standing, _, tenant = heap[0]
             entries = by_tenant[tenant]
             entry = entries.pop()
             ordered.append(entry)
             if entries:
                 turn += 1
-                heapq.heapreplace(heap, (attained + entry.num_prompt_tokens, turn, tenant))
+                charged = standing + entry.num_prompt_tokens * unit
+                heapq.heapreplace(heap, (charged, turn, tenant))
             else:
                 heapq.heappop(heap)
         return ordered

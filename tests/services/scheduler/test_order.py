@@ -94,6 +94,16 @@ def test_service_is_forgotten():
     assert Counter(entry.request.tenant for entry in served) == {"a": 2, "b": 2}
 
 
+def test_standings_stay_right_over_years():
+    order = FairOrder(FairnessRules(half_life_s=1.0))
+    for second in range(0, 3_000, 100):
+        order.produced("interactive", "a", 100, float(second))
+        order.produced("interactive", "b", 50, float(second))
+    entries = [of_tenant(tenant, idx) for tenant in "ab" for idx in range(8)]
+    served = serve(order, entries, 5, 2_900.0)
+    assert [entry.request.tenant for entry in served] == ["b"] * 5
+
+
 def test_a_flood_that_came_first_does_not_hide_other_tenants():
     order = FairOrder()
     flood = [of_tenant("t0", idx) for idx in range(400)]
