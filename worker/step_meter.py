@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from services.core.step_fit import StepTimeFit
 from services.core.step_time import StepTimeModel
 from worker.engine.port import StepReport
@@ -11,6 +13,13 @@ MIN_STEPS = 16
 
 KEEP_SHARE = 0.999
 """What a step weighs after the next one: a thousand steps back, a third."""
+
+MIN_LONG_STEPS = 64
+"""Prefills behind LONG_CONTEXT before what attention costs is told apart: from a few short prompts
+the fit takes noise for it, and long prompts then look many times dearer than they are."""
+
+LONG_CONTEXT = 1024
+"""Tokens that a prompt token sees on average, from which on attention shows in a step's time."""
 
 REFIT_STEPS = 16
 """A new model is worked out after so many more steps."""
@@ -22,6 +31,8 @@ class StepMeter:
     def __init__(self, max_batched_tokens: int) -> None:
         self._max_batched_tokens = max_batched_tokens
         self._fit = StepTimeFit(keep_share=KEEP_SHARE)
+        self._plain_fit = StepTimeFit(keep_share=KEEP_SHARE)
+        self._num_long = 0
         self._has_prefilled = False
         self._model: StepTimeModel | None = None
         self._num_fitted = 0
@@ -32,7 +43,10 @@ class StepMeter:
         if not work.num_prefill_tokens and not work.num_decodes:
             return
         self._has_prefilled |= work.num_prefill_tokens > 0
-        self._fit.add(work, (report.ended_ns - report.started_ns) / 1e9)
+        duration_s = (report.ended_ns - report.started_ns) / 1e9
+        self._fit.add(work, duration_s)
+        self._plain_fit.add(replace(work, num_prefill_pairs=0), duration_s)
+        self._num_long += work.num_prefill_pairs > LONG_CONTEXT * work.num_prefill_tokens
 
     def model(self) -> StepTimeModel | None:
         """The times so far; None while too little was seen."""
@@ -40,6 +54,7 @@ class StepMeter:
         if num_steps < MIN_STEPS or not self._has_prefilled:
             return None
         if self._model is None or num_steps - self._num_fitted >= REFIT_STEPS:
-            self._model = self._fit.model(self._max_batched_tokens)
+            fit = self._fit if self._num_long >= MIN_LONG_STEPS else self._plain_fit
+            self._model = fit.model(self._max_batched_tokens)
             self._num_fitted = num_steps
         return self._model
