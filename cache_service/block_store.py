@@ -1,19 +1,22 @@
 """K/V blocks by hash, within a byte capacity.
 
-Two rules stand above every eviction policy: a leased block stays until its lease ends, and a
-block stays as long as one that continues it is stored, because a chain without its beginning
-can never be found again.
+Three rules stand above every eviction policy: a leased block stays until its lease ends; a block
+stays as long as one that continues it is stored, because a chain without its beginning can never
+be found again; and room is made by the tenant who holds most, so that nobody's appetite is paid
+for by others.
 """
 
 from __future__ import annotations
 
 import enum
-from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter, OrderedDict
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 
-from cache_service.eviction import EvictionPolicy
+from cache_service.counters import EvictionReason, StoreCounters
+from cache_service.policies.choice import PolicyFactory
+from cache_service.policies.port import EvictionPolicy
 from services.core.blocks import BlockHash, BlockPayload
 
 
@@ -24,11 +27,15 @@ class StoreLimits:
     Attributes:
         max_blocks: bounds the bookkeeping, which tiny blocks would let grow past the bytes.
         lease_s: how long blocks stay at least after a lookup found them.
+        tenant_bytes: most bytes of one tenant.
+        ttl_s: blocks that were not used for so long go at the next sweep.
     """
 
     capacity_bytes: int
     max_blocks: int = 1_000_000
     lease_s: float = 5.0
+    tenant_bytes: float = float("inf")
+    ttl_s: float = float("inf")
 
 
 class PutOutcome(enum.Enum):
@@ -43,20 +50,10 @@ class PutOutcome(enum.Enum):
 
 
 @dataclass(slots=True)
-class StoreCounters:
-    """Counted since start, in blocks."""
-
-    num_hits: int = 0
-    num_misses: int = 0
-    num_evictions: int = 0
-    num_puts: int = 0
-    num_rejected: int = 0
-
-
-@dataclass(slots=True)
 class _Entry:
     block: BlockPayload
     size_bytes: int
+    used_s: float
     leased_until_s: float = float("-inf")
 
 
@@ -64,20 +61,22 @@ class BlockStore:
     """Owns the blocks of one process. Not for several threads."""
 
     def __init__(
-        self, limits: StoreLimits, policy: EvictionPolicy, clock: Callable[[], float]
+        self, limits: StoreLimits, new_policy: PolicyFactory, clock: Callable[[], float]
     ) -> None:
         """Starts empty.
 
         Args:
             limits: bounds.
-            policy: fresh; told of every block from now on.
+            new_policy: makes one for each tenant that has blocks.
             clock: monotonic seconds.
         """
         self.limits = limits
         self.counters = StoreCounters()
-        self._policy = policy
+        self._new_policy = new_policy
+        self._policies: dict[str, EvictionPolicy] = {}
         self._clock = clock
-        self._entries: dict[BlockHash, _Entry] = {}
+        # The longest unused first.
+        self._entries: OrderedDict[BlockHash, _Entry] = OrderedDict()
         # Stored continuations per block, also of blocks that are not (or not yet) here.
         self._num_children: Counter[BlockHash] = Counter()
         self._tenant_bytes: Counter[str] = Counter()
@@ -98,37 +97,45 @@ class BlockStore:
         """Bytes held per tenant; tenants without blocks are absent."""
         return MappingProxyType(self._tenant_bytes)
 
-    def lookup(self, hashes: Sequence[BlockHash], layout: str) -> int:
-        """How many leading blocks are here; leases them, and counts hits and misses."""
-        num_found = self.lease(hashes, layout)
+    def lookup(
+        self, hashes: Sequence[BlockHash], layout: str, tenant: str, *, num_held: int = 0
+    ) -> int:
+        """A request uses a chain: how many blocks are here of those that the reader lacks?
+
+        Leases them, and counts hits and misses.
+
+        Args:
+            hashes: the whole chain, from its first block on.
+            layout: that the reader needs; another one is a miss.
+            tenant: whose request it is.
+            num_held: leading blocks that the reader has.
+        """
+        policy = self._policies.get(tenant)
+        if policy is not None:
+            policy.used(hashes, self._clock())
+        num_found = self.lease(hashes[num_held:], layout)
+        self._touch(hashes[:num_held])
         self.counters.num_hits += num_found
-        self.counters.num_misses += len(hashes) - num_found
+        self.counters.num_misses += len(hashes) - num_held - num_found
         return num_found
 
     def lease(self, hashes: Sequence[BlockHash], layout: str) -> int:
-        """Leases and touches the leading blocks that are here; returns how many."""
+        """Leases the leading blocks that are here; returns how many."""
         num_found = 0
-        until_s = self._clock() + self.limits.lease_s
+        now_s = self._clock()
         for block_hash in hashes:
             entry = self._find(block_hash, layout)
             if entry is None:
                 break
-            entry.leased_until_s = until_s
+            entry.leased_until_s = now_s + self.limits.lease_s
             num_found += 1
-        self.touch_chain(hashes[:num_found])
+        self._touch(hashes[:num_found])
         return num_found
 
     def get(self, block_hash: BlockHash, layout: str) -> BlockPayload | None:
         """One block; None if it is not here in this layout."""
         entry = self._find(block_hash, layout)
         return entry.block if entry else None
-
-    def touch_chain(self, hashes: Sequence[BlockHash]) -> None:
-        """Marks blocks as used, the last first, so that a chain is coldest at its end."""
-        now_s = self._clock()
-        for block_hash in reversed(hashes):
-            if block_hash in self._entries:
-                self._policy.touch(block_hash, now_s)
 
     def put(self, block: BlockPayload) -> PutOutcome:
         """Keeps a block, if need be in the place of colder ones. Twice is safe.
@@ -143,30 +150,53 @@ class BlockStore:
             self.counters.num_rejected += 1
         return outcome
 
-    def _put(self, block: BlockPayload) -> PutOutcome:
+    def sweep(self) -> int:
+        """Lets go of blocks that were unused for `ttl_s`; returns how many."""
+        now_s, num_before = self._clock(), self.num_blocks
+        expired: list[BlockHash] = []
+        for block_hash, entry in self._entries.items():
+            if entry.used_s + self.limits.ttl_s > now_s:
+                break
+            expired.append(block_hash)
+        for block_hash in expired:
+            # What continued it may have been the last to expire: then it goes with that.
+            while self._may_go(block_hash, now_s):
+                if self._entries[block_hash].used_s + self.limits.ttl_s > now_s:
+                    break
+                parent_hash = self._remove(block_hash).block.parent_hash
+                self.counters.evictions[EvictionReason.EXPIRED] += 1
+                block_hash = parent_hash
+        return num_before - self.num_blocks
+
+    def use_policy(self, new_policy: PolicyFactory) -> None:
+        """Orders the blocks that are here, and all to come, by another policy."""
+        self._new_policy = new_policy
+        self._policies = {tenant: new_policy() for tenant in self._tenant_bytes}
+        for block_hash, entry in self._entries.items():
+            block = entry.block
+            self._policies[block.tenant].add(block_hash, block.parent_hash, entry.used_s)
+
+    def _touch(self, hashes: Sequence[BlockHash]) -> None:
         now_s = self._clock()
+        for block_hash in reversed(hashes):
+            entry = self._entries.get(block_hash)
+            if entry is not None:
+                entry.used_s = now_s
+                self._entries.move_to_end(block_hash)
+
+    def _put(self, block: BlockPayload) -> PutOutcome:
         known = self._entries.get(block.block_hash)
         if known is not None:
-            if known.block.layout != block.layout:
-                return PutOutcome.CONFLICT
-            self._policy.touch(block.block_hash, now_s)
-            return PutOutcome.PRESENT
+            same = known.block.layout == block.layout
+            return PutOutcome.PRESENT if same else PutOutcome.CONFLICT
         size_bytes = memoryview(block.data).nbytes
-        if size_bytes > self.limits.capacity_bytes:
+        if size_bytes > min(self.limits.capacity_bytes, self.limits.tenant_bytes):
             return PutOutcome.TOO_LARGE
         if self._is_ancestor(block.block_hash, of=block.parent_hash):
             return PutOutcome.CONFLICT
-        victims = self._plan_room(size_bytes, keep=block.parent_hash, now_s=now_s)
-        if victims is None:
+        if not self._make_room(size_bytes, block.tenant, keep=block.parent_hash):
             return PutOutcome.NO_ROOM
-        for victim in victims:
-            self._evict(victim)
-        self._entries[block.block_hash] = _Entry(block, size_bytes)
-        self._policy.add(block.block_hash, now_s)
-        self._size_bytes += size_bytes
-        self._tenant_bytes[block.tenant] += size_bytes
-        if block.parent_hash:
-            self._num_children[block.parent_hash] += 1
+        self._insert(_Entry(block, size_bytes, self._clock()))
         return PutOutcome.STORED
 
     def _find(self, block_hash: BlockHash, layout: str) -> _Entry | None:
@@ -185,51 +215,76 @@ class BlockStore:
                 return True
         return False
 
-    def _plan_room(
-        self, size_bytes: int, *, keep: BlockHash, now_s: float
-    ) -> list[BlockHash] | None:
-        """The coldest blocks that may go, just enough of them; None if all that may are not."""
-        need_bytes = self._size_bytes + size_bytes - self.limits.capacity_bytes
-        need_blocks = len(self._entries) + 1 - self.limits.max_blocks
-        victims: list[BlockHash] = []
-        freed_bytes = 0
-        gone_children: Counter[BlockHash] = Counter()
-        passed_over: set[BlockHash] = set()
+    def _make_room(self, size_bytes: int, tenant: str, *, keep: BlockHash) -> bool:
+        """Evicts just enough of the coldest blocks that may go; none if they are not enough."""
+        limits = self.limits
+        gone: list[tuple[EvictionReason, _Entry]] = []
+        while True:
+            if self._tenant_bytes[tenant] + size_bytes > limits.tenant_bytes:
+                reason, tenants = EvictionReason.QUOTA, [tenant]
+            elif (
+                self._size_bytes + size_bytes > limits.capacity_bytes
+                or len(self._entries) + 1 > limits.max_blocks
+            ):
+                reason, tenants = EvictionReason.ROOM, self._largest_first(tenant, size_bytes)
+            else:
+                break
+            victim = self._coldest(tenants, keep)
+            if victim is None:
+                for _, entry in reversed(gone):
+                    self._insert(entry)
+                return False
+            gone.append((reason, self._remove(victim)))
+        self.counters.evictions.update(reason for reason, _ in gone)
+        return True
 
-        def is_enough() -> bool:
-            return freed_bytes >= need_bytes and len(victims) >= need_blocks
+    def _largest_first(self, tenant: str, size_bytes: int) -> list[str]:
+        wanted = {**self._tenant_bytes, tenant: self._tenant_bytes[tenant] + size_bytes}
+        return sorted(wanted, key=lambda name: -wanted[name])
 
-        def may_go(block_hash: BlockHash) -> bool:
-            return (
-                block_hash != keep
-                and self._entries[block_hash].leased_until_s <= now_s
-                and self._num_children[block_hash] == gone_children[block_hash]
-            )
-
-        if is_enough():
-            return victims
-        for candidate in self._policy.coldest_first():
-            passed_over.add(candidate)
-            # A block that was passed over for its continuation is colder than all that follow.
-            while candidate in passed_over and may_go(candidate):
-                passed_over.discard(candidate)
-                entry = self._entries[candidate]
-                victims.append(candidate)
-                freed_bytes += entry.size_bytes
-                if is_enough():
-                    return victims
-                candidate = entry.block.parent_hash
-                gone_children[candidate] += 1
+    def _coldest(self, tenants: Sequence[str], keep: BlockHash) -> BlockHash | None:
+        now_s = self._clock()
+        for tenant in tenants:
+            for block_hash in self._coldest_of(tenant, now_s):
+                if block_hash != keep and self._may_go(block_hash, now_s):
+                    return block_hash
         return None
 
-    def _evict(self, block_hash: BlockHash) -> None:
+    def _coldest_of(self, tenant: str, now_s: float) -> Iterator[BlockHash]:
+        policy = self._policies.get(tenant)
+        return policy.coldest_first(now_s) if policy else iter(())
+
+    def _may_go(self, block_hash: BlockHash, now_s: float) -> bool:
+        entry = self._entries.get(block_hash)
+        return (
+            entry is not None
+            and entry.leased_until_s <= now_s
+            and block_hash not in self._num_children
+        )
+
+    def _insert(self, entry: _Entry) -> None:
+        block = entry.block
+        policy = self._policies.get(block.tenant)
+        if policy is None:
+            policy = self._policies[block.tenant] = self._new_policy()
+        self._entries[block.block_hash] = entry
+        policy.add(block.block_hash, block.parent_hash, self._clock())
+        self._size_bytes += entry.size_bytes
+        self._tenant_bytes[block.tenant] += entry.size_bytes
+        if block.parent_hash:
+            self._num_children[block.parent_hash] += 1
+
+    def _remove(self, block_hash: BlockHash) -> _Entry:
         entry = self._entries.pop(block_hash)
-        self._policy.remove(block_hash)
+        tenant = entry.block.tenant
+        self._policies[tenant].remove(block_hash)
         self._size_bytes -= entry.size_bytes
-        _subtract(self._tenant_bytes, entry.block.tenant, entry.size_bytes)
+        _subtract(self._tenant_bytes, tenant, entry.size_bytes)
+        if tenant not in self._tenant_bytes:
+            del self._policies[tenant]
         if entry.block.parent_hash:
             _subtract(self._num_children, entry.block.parent_hash, 1)
-        self.counters.num_evictions += 1
+        return entry
 
 
 def _subtract(counter: Counter, key: BlockHash | str, amount: int) -> None:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 
 from prometheus_client import REGISTRY
 from tokenmill.v1.cache_pb2_grpc import add_CacheServiceServicer_to_server
 
 from cache_service.block_store import BlockStore, StoreLimits
-from cache_service.eviction import LruPolicy
 from cache_service.metrics import StoreCollector
+from cache_service.policies.choice import PolicyChoice, PolicySettings
 from cache_service.servicer import CacheServicer, ServiceLimits
 from cache_service.settings import CacheSettings
 from services.runtime.lifecycle import Process, run_process
@@ -22,12 +23,11 @@ log = get_logger(__name__)
 async def main(process: Process[CacheSettings]) -> None:
     """Serves until told to stop, then lets running calls finish."""
     settings = process.settings
-    store = BlockStore(
-        StoreLimits(settings.capacity_bytes, settings.max_blocks, settings.lease_ms / 1000),
-        LruPolicy(),
-        time.monotonic,
+    policies = PolicyChoice(
+        settings.policy, PolicySettings(settings.ttl_s, settings.lfu_half_life_s)
     )
-    REGISTRY.register(StoreCollector(store))
+    store = BlockStore(_store_limits(settings), policies.factory(), time.monotonic)
+    REGISTRY.register(StoreCollector(store, policies))
     limits = ServiceLimits(
         max_hashes=settings.max_hashes,
         max_block_bytes=settings.max_block_bytes,
@@ -37,14 +37,33 @@ async def main(process: Process[CacheSettings]) -> None:
     server = RpcServer(max_concurrent_rpcs=settings.max_concurrent_rpcs)
     server.add(
         add_CacheServiceServicer_to_server,
-        CacheServicer(store, limits),
+        CacheServicer(store, limits, policies),
         "tokenmill.v1.CacheService",
     )
     port = await server.start(settings.host, settings.grpc_port)
     await server.set_ready(True)
     log.info("rpc.listening", port=port, capacity_bytes=settings.capacity_bytes)
+    process.spawn(_sweep(store, settings.sweep_interval_s), name="sweep")
     await process.stop_requested.wait()
     await server.stop(settings.drain_timeout_s)
+
+
+def _store_limits(settings: CacheSettings) -> StoreLimits:
+    return StoreLimits(
+        settings.capacity_bytes,
+        settings.max_blocks,
+        settings.lease_ms / 1000,
+        float("inf") if settings.tenant_bytes is None else settings.tenant_bytes,
+        settings.ttl_s,
+    )
+
+
+async def _sweep(store: BlockStore, interval_s: float) -> None:
+    while True:
+        await asyncio.sleep(interval_s)
+        num_blocks = store.sweep()
+        if num_blocks:
+            log.info("blocks.expired", num_blocks=num_blocks)
 
 
 if __name__ == "__main__":

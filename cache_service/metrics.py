@@ -8,14 +8,17 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 from cache_service.block_store import BlockStore
+from cache_service.counters import EvictionReason
+from cache_service.policies.choice import PolicyChoice
 from services.runtime import names
 
 
 class StoreCollector(Collector):
     """Reads plain numbers only, so that the scraping thread may run beside the event loop."""
 
-    def __init__(self, store: BlockStore) -> None:
+    def __init__(self, store: BlockStore, policies: PolicyChoice) -> None:
         self._store = store
+        self._policies = policies
 
     def collect(self) -> Iterator[Metric]:
         """One family per counter and size."""
@@ -25,9 +28,15 @@ class StoreCollector(Collector):
             (names.METRIC_CACHE_MISSES, "Blocks looked up and not found.", counters.num_misses),
             (names.METRIC_CACHE_PUTS, "Blocks taken.", counters.num_puts),
             (names.METRIC_CACHE_REJECTED, "Blocks turned away.", counters.num_rejected),
-            (names.METRIC_CACHE_EVICTIONS, "Blocks evicted.", counters.num_evictions),
         ):
             yield CounterMetricFamily(name, text, value=count)
+        evictions = CounterMetricFamily(
+            names.METRIC_CACHE_EVICTIONS, "Blocks evicted.", labels=["reason", "policy"]
+        )
+        for reason in EvictionReason:
+            labels = [reason.value, self._policies.name.value]
+            evictions.add_metric(labels, counters.evictions[reason])
+        yield evictions
         for name, text, size in (
             (names.METRIC_CACHE_BLOCKS, "Blocks held.", store.num_blocks),
             (names.METRIC_CACHE_SIZE, "Bytes held.", store.size_bytes),

@@ -13,7 +13,8 @@ from opentelemetry import trace
 from tokenmill.v1.cache_pb2_grpc import CacheServiceServicer
 
 from cache_service.block_store import BlockStore, PutOutcome
-from services.core.blocks import BlockHash, BlockPayload
+from cache_service.policies.choice import PolicyChoice
+from services.core.blocks import BlockPayload
 from services.core.errors import DeadlineExceeded, InvalidRequest, Overloaded
 from services.runtime import names
 from services.runtime.logs import get_logger
@@ -25,7 +26,9 @@ from services.wire.cache import (
     get_request_from_pb,
     lookup_request_from_pb,
     lookup_response_to_pb,
+    policy_from_pb,
     put_response_to_pb,
+    set_policy_response_to_pb,
     stats_response_to_pb,
 )
 
@@ -53,16 +56,22 @@ class ServiceLimits:
 class CacheServicer(CacheServiceServicer):
     """Serves one store. Runs on the store's own event loop."""
 
-    def __init__(self, store: BlockStore, limits: ServiceLimits) -> None:
+    def __init__(self, store: BlockStore, limits: ServiceLimits, policies: PolicyChoice) -> None:
         self._store = store
         self._limits = limits
+        self._policies = policies
         self._num_puts_running = 0
 
     async def Lookup(self, request: Any, context: Any) -> Any:
         """Leases the leading run that is here."""
         query = lookup_request_from_pb(request)
         self._check_query(query)
-        num_blocks = self._store.lookup(query.hashes, query.layout)
+        if query.is_offer:
+            num_blocks = self._store.lease(query.hashes, query.layout)
+        else:
+            num_blocks = self._store.lookup(
+                query.hashes, query.layout, query.tenant, num_held=query.num_held
+            )
         _set_num_blocks(num_blocks)
         return lookup_response_to_pb(num_blocks, round(self._store.limits.lease_s * 1000))
 
@@ -81,19 +90,13 @@ class CacheServicer(CacheServiceServicer):
     async def Put(self, request_iterator: AsyncIterable[Any], context: Any) -> Any:
         """Takes blocks as they become whole; those before an error stay."""
         outcomes: Counter[PutOutcome | None] = Counter()
-        chain: list[BlockHash] = []
         with self._put_slot():
             try:
                 async for block in self._blocks(request_iterator):
                     outcomes[await self._keep(block)] += 1
-                    chain.append(block.block_hash)
-                    if len(chain) == self._limits.max_hashes:
-                        self._touch(chain)
             except InvalidRequest:
                 await _read_what_is_on_its_way(request_iterator)
                 raise
-            finally:
-                self._touch(chain)
         num_stored, num_present = outcomes[PutOutcome.STORED], outcomes[PutOutcome.PRESENT]
         _set_num_blocks(num_stored)
         return put_response_to_pb(
@@ -114,8 +117,16 @@ class CacheServicer(CacheServiceServicer):
                 num_misses=counters.num_misses,
                 num_evictions=counters.num_evictions,
                 num_puts=counters.num_puts,
+                policy=self._policies.name,
             )
         )
+
+    async def SetPolicy(self, request: Any, context: Any) -> Any:
+        """Changes the order in which blocks go; they all stay."""
+        previous = self._policies.name
+        self._store.use_policy(self._policies.choose(policy_from_pb(request)))
+        log.info("policy.changed", policy=self._policies.name, previous=previous)
+        return set_policy_response_to_pb(previous)
 
     @contextmanager
     def _put_slot(self):
@@ -165,10 +176,6 @@ class CacheServicer(CacheServiceServicer):
             log.warning("block.damaged", size_bytes=size_bytes)
             return None
         return self._store.put(block)
-
-    def _touch(self, chain: list[BlockHash]) -> None:
-        self._store.touch_chain(chain)
-        chain.clear()
 
     def _check_query(self, query: BlockQuery) -> None:
         if len(query.hashes) > self._limits.max_hashes:

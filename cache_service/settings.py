@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pydantic import Field
 
+from cache_service.policies.choice import PolicyName
 from services.runtime.settings import ProcessSettings
 from services.wire.cache import MAX_BLOCK_BYTES
 
@@ -16,6 +17,22 @@ class CacheSettings(ProcessSettings):
 
     max_blocks: int = Field(default=1_000_000, ge=1)
     """Most blocks held; bounds the bookkeeping, about 1 KiB per block."""
+
+    policy: PolicyName = PolicyName.HYBRID
+    """Which block goes first when room is needed: lru, lfu, ttl or hybrid, which follows the best
+    of several. May be changed while the service runs (SetPolicy)."""
+
+    ttl_s: float = Field(default=86_400.0, gt=0)
+    """Blocks unused for so long go at the next sweep, seconds. A chat session lives as long."""
+
+    sweep_interval_s: float = Field(default=60.0, gt=0)
+    """How often expired blocks are looked for, seconds."""
+
+    lfu_half_life_s: float = Field(default=900.0, gt=0)
+    """A use counts half after so long, in lfu and in hybrid, seconds."""
+
+    tenant_bytes: int | None = Field(default=None, ge=1)
+    """Most bytes of one tenant; unset: what others leave. Who holds most makes room."""
 
     lease_ms: int = Field(default=5_000, ge=0)
     """How long blocks that a lookup found are not evicted, ms. Covers the fetch that follows."""

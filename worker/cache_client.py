@@ -12,6 +12,7 @@ from services.core.blocks import BlockHash, BlockPayload
 from services.runtime.rpc_client import peer_errors
 from services.wire.cache import (
     BlockAssembler,
+    BlockQuery,
     block_to_put_requests,
     get_request_to_pb,
     lookup_request_to_pb,
@@ -26,15 +27,11 @@ class CacheClient:
     def __init__(self, channel: grpc.aio.Channel) -> None:
         self._stub: Any = CacheServiceStub(channel)
 
-    async def lookup(
-        self, hashes: Sequence[BlockHash], *, layout: str, tenant: str, timeout_s: float
-    ) -> int:
-        """How many of these leading blocks the service has."""
+    async def lookup(self, query: BlockQuery, *, timeout_s: float) -> int:
+        """How many blocks the service has in a row, after those that are held."""
         with peer_errors(_PEER):
-            response = await self._stub.Lookup(
-                lookup_request_to_pb(hashes, layout, tenant), timeout=timeout_s
-            )
-        return min(response.num_blocks, len(hashes))
+            response = await self._stub.Lookup(lookup_request_to_pb(query), timeout=timeout_s)
+        return min(response.num_blocks, len(query.hashes) - query.num_held)
 
     async def get(
         self, hashes: Sequence[BlockHash], *, layout: str, timeout_s: float

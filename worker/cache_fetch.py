@@ -17,6 +17,7 @@ from services.core.request import QueuedRequest
 from services.runtime import names
 from services.runtime.logs import get_logger
 from services.runtime.telemetry import tracer
+from services.wire.cache import BlockQuery
 from worker.block_check import check_blocks
 from worker.cache_client import CacheClient
 from worker.circuit_breaker import CircuitBreaker
@@ -77,14 +78,14 @@ class CacheFetcher:
         """Imports the leading run of missing blocks that the service has."""
         if self._breaker.is_open:
             return
-        missing = self._missing(request)
-        if not missing:
+        chain = self._chain(request)
+        if chain.num_held == len(chain.hashes):
             return
         with tracer.start_as_current_span(names.SPAN_CACHE_FETCH, context) as span:
-            num_blocks = await self._fetch(request, missing)
+            num_blocks = await self._fetch(chain)
             span.set_attribute(names.NUM_BLOCKS, num_blocks)
 
-    def _missing(self, request: QueuedRequest) -> Sequence[BlockHash]:
+    def _chain(self, request: QueuedRequest) -> BlockQuery:
         layout = self._engine.layout
         root = chain_root(
             model_revision=self._engine.model_revision,
@@ -94,18 +95,21 @@ class CacheFetcher:
         )
         # One prompt token is always computed: its logits choose the first new token.
         hashes = block_hashes(root, request.prompt_token_ids[:-1], layout.block_size)
-        return hashes[len(hashes) - self._engine.num_missing_blocks(hashes) :]
+        return BlockQuery(
+            tuple(hashes),
+            layout.text(),
+            request.tenant,
+            num_held=len(hashes) - self._engine.num_missing_blocks(hashes),
+        )
 
-    async def _fetch(self, request: QueuedRequest, missing: Sequence[BlockHash]) -> int:
-        layout = self._engine.layout
+    async def _fetch(self, chain: BlockQuery) -> int:
+        missing = chain.hashes[chain.num_held :]
         received: list[BlockPayload] = []
         wanted: Sequence[BlockHash] = ()
         fault = ""
         try:
             num_there = await self._client.lookup(
-                missing,
-                layout=layout.text(),
-                tenant=request.tenant,
+                chain,
                 timeout_s=self._timeouts.lookup_s + len(missing) * self._timeouts.per_block_s,
             )
             # More than fits would push out what was just brought.

@@ -15,6 +15,7 @@ from services.core.errors import TokenmillError
 from services.runtime import names
 from services.runtime.logs import get_logger
 from services.runtime.telemetry import tracer
+from services.wire.cache import BlockQuery
 from worker.cache_client import CacheClient
 from worker.circuit_breaker import CircuitBreaker
 
@@ -119,12 +120,13 @@ class CacheOffers:
             names.SPAN_CACHE_OFFER, offer.context, attributes={names.NUM_BLOCKS: len(blocks)}
         ) as span:
             try:
-                num_there = await self._client.lookup(
-                    [block.block_hash for block in blocks],
-                    layout=blocks[0].layout,
-                    tenant=blocks[0].tenant,
-                    timeout_s=self._lookup_timeout_s,
+                query = BlockQuery(
+                    tuple(block.block_hash for block in blocks),
+                    blocks[0].layout,
+                    blocks[0].tenant,
+                    is_offer=True,
                 )
+                num_there = await self._client.lookup(query, timeout_s=self._lookup_timeout_s)
                 if num_there < len(blocks):
                     await self._client.put(blocks[num_there:], timeout_s=self._put_timeout_s)
             except TokenmillError as exc:

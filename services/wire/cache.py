@@ -25,29 +25,49 @@ class CacheStats:
     num_misses: int = 0
     num_evictions: int = 0
     num_puts: int = 0
+    policy: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class BlockQuery:
-    """Blocks that a reader asks for, in order."""
+    """Blocks that a reader asks for, in order.
+
+    Attributes:
+        num_held: leading blocks of a lookup that the reader has.
+        is_offer: a lookup that asks what need not be sent, not what can be read.
+    """
 
     hashes: tuple[BlockHash, ...]
     layout: str
     tenant: str = ""
+    num_held: int = 0
+    is_offer: bool = False
 
 
-def lookup_request_to_pb(hashes: Sequence[BlockHash], layout: str, tenant: str) -> pb.LookupRequest:
+def lookup_request_to_pb(query: BlockQuery) -> pb.LookupRequest:
     """Lookup as sent."""
-    return pb.LookupRequest(block_hashes=hashes, layout=layout, tenant=tenant)
+    return pb.LookupRequest(
+        block_hashes=query.hashes,
+        layout=query.layout,
+        tenant=query.tenant,
+        num_held=query.num_held,
+        is_offer=query.is_offer,
+    )
 
 
 def lookup_request_from_pb(message: pb.LookupRequest) -> BlockQuery:
     """Lookup as received.
 
     Raises:
-        InvalidRequest: a hash of another length.
+        InvalidRequest: a hash of another length, or more held than named.
     """
-    return BlockQuery(_hashes_from_pb(message.block_hashes), message.layout, message.tenant)
+    hashes = _hashes_from_pb(message.block_hashes)
+    if message.num_held > len(hashes):
+        raise InvalidRequest(
+            f"num_held is {message.num_held}; allowed: at most {len(hashes)}, the hashes",
+            field="num_held",
+        )
+    return BlockQuery(hashes, message.layout, message.tenant, message.num_held, message.is_offer)
 
 
 def lookup_response_to_pb(num_blocks: int, lease_ms: int) -> pb.LookupResponse:
@@ -99,6 +119,7 @@ def stats_response_to_pb(stats: CacheStats) -> pb.StatsResponse:
         num_misses=stats.num_misses,
         num_evictions=stats.num_evictions,
         num_puts=stats.num_puts,
+        policy=stats.policy,
     )
 
 
@@ -112,7 +133,23 @@ def stats_from_pb(message: pb.StatsResponse) -> CacheStats:
         num_misses=message.num_misses,
         num_evictions=message.num_evictions,
         num_puts=message.num_puts,
+        policy=message.policy,
     )
+
+
+def set_policy_request_to_pb(policy: str) -> pb.SetPolicyRequest:
+    """Choice of a policy as sent."""
+    return pb.SetPolicyRequest(policy=policy)
+
+
+def policy_from_pb(message: pb.SetPolicyRequest) -> str:
+    """Choice of a policy as received."""
+    return message.policy
+
+
+def set_policy_response_to_pb(previous: str) -> pb.SetPolicyResponse:
+    """Answer as sent."""
+    return pb.SetPolicyResponse(previous=previous)
 
 
 class BlockAssembler:

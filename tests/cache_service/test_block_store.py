@@ -3,13 +3,15 @@ from __future__ import annotations
 import pytest
 
 from cache_service.block_store import BlockStore, PutOutcome, StoreLimits
-from cache_service.eviction import LruPolicy
+from cache_service.counters import EvictionReason
+from cache_service.policies.choice import PolicyChoice, PolicyName, PolicySettings
+from cache_service.policies.simple import LruPolicy
 
 
 @pytest.fixture
 def make_store(fake_clock):
     def make(capacity_bytes: int = 300, **limits) -> BlockStore:
-        return BlockStore(StoreLimits(capacity_bytes, **limits), LruPolicy(), fake_clock)
+        return BlockStore(StoreLimits(capacity_bytes, **limits), LruPolicy, fake_clock)
 
     return make
 
@@ -26,7 +28,7 @@ def test_put_block_is_found_with_its_bytes(make_store, make_block):
     store = make_store()
     block = make_block(1)
     assert store.put(block) is PutOutcome.STORED
-    assert store.lookup(_hashes(1), "layout") == 1
+    assert store.lookup(_hashes(1), "layout", "tenant") == 1
     assert store.get(block.block_hash, "layout") == block
 
 
@@ -40,7 +42,7 @@ def test_second_put_of_a_block_changes_nothing(make_store, make_block):
 def test_another_layout_is_a_miss(make_store, make_block):
     store = make_store()
     store.put(make_block(1))
-    assert store.lookup(_hashes(1), "other") == 0
+    assert store.lookup(_hashes(1), "other", "tenant") == 0
     assert store.get(*_hashes(1), "other") is None
 
 
@@ -48,14 +50,14 @@ def test_same_hash_with_another_layout_is_turned_away(make_store, make_block):
     store = make_store()
     store.put(make_block(1))
     assert store.put(make_block(1, layout="other")) is PutOutcome.CONFLICT
-    assert store.lookup(_hashes(1), "layout") == 1
+    assert store.lookup(_hashes(1), "layout", "tenant") == 1
 
 
 def test_lookup_counts_only_the_leading_run(make_store, make_block):
     store = make_store()
     store.put(make_block(1))
     store.put(make_block(3))
-    assert store.lookup(_hashes(1, 2, 3), "layout") == 1
+    assert store.lookup(_hashes(1, 2, 3), "layout", "tenant") == 1
     assert (store.counters.num_hits, store.counters.num_misses) == (1, 2)
 
 
@@ -63,7 +65,7 @@ def test_least_recently_used_block_is_evicted(make_store, make_block, fake_clock
     store = make_store(lease_s=0)
     for number in (1, 2, 3):
         store.put(make_block(number))
-    store.lookup(_hashes(1), "layout")
+    store.lookup(_hashes(1), "layout", "tenant")
     assert store.put(make_block(4)) is PutOutcome.STORED
     assert _held(store, 1, 2, 3, 4) == [1, 3, 4]
     assert store.counters.num_evictions == 1
@@ -72,7 +74,7 @@ def test_least_recently_used_block_is_evicted(make_store, make_block, fake_clock
 def test_leased_block_is_not_evicted_until_the_lease_ends(make_store, make_block, fake_clock):
     store = make_store(capacity_bytes=100, lease_s=5)
     store.put(make_block(1))
-    store.lookup(_hashes(1), "layout")
+    store.lookup(_hashes(1), "layout", "tenant")
     fake_clock.now_s += 4.9
     assert store.put(make_block(2)) is PutOutcome.NO_ROOM
     fake_clock.now_s += 0.1
@@ -117,7 +119,7 @@ def test_nothing_is_evicted_for_a_block_that_finds_no_room_in_the_end(
     store = make_store()
     for number in (1, 2, 3):
         store.put(make_block(number))
-    store.lookup(_hashes(1), "layout")
+    store.lookup(_hashes(1), "layout", "tenant")
     assert store.put(make_block(4, size_bytes=300)) is PutOutcome.NO_ROOM
     assert _held(store, 1, 2, 3) == [1, 2, 3]
     assert store.counters.num_rejected == 1
@@ -137,7 +139,7 @@ def test_bytes_are_counted_per_tenant(make_store, make_block):
     store.put(make_block(3, tenant="b", size_bytes=150))
     assert store.tenant_bytes == {"a": 100, "b": 200}
     store.put(make_block(4, tenant="b"))
-    assert store.tenant_bytes == {"b": 300}
+    assert store.tenant_bytes == {"a": 100, "b": 100}
 
 
 def test_blocks_that_continue_each_other_are_turned_away(make_store, make_block):
@@ -156,3 +158,53 @@ def test_beginning_that_comes_after_its_continuation_stays_with_it(make_store, m
     store.put(make_block(3))
     store.put(make_block(4))
     assert _held(store, 1, 2, 3, 4) == [1, 3, 4]
+
+
+def test_room_is_made_by_the_tenant_who_holds_most(make_store, make_block):
+    store = make_store()
+    store.put(make_block(1, tenant="small"))
+    store.put(make_block(2, tenant="large"))
+    store.put(make_block(3, tenant="large"))
+    assert store.put(make_block(4, tenant="large")) is PutOutcome.STORED
+    assert _held(store, 1, 2, 3, 4) == [1, 3, 4]
+
+
+def test_tenant_over_its_quota_pays_for_itself(make_store, make_block):
+    store = make_store(tenant_bytes=200)
+    store.put(make_block(1, tenant="a"))
+    for number in (2, 3, 4):
+        assert store.put(make_block(number, tenant="b")) is PutOutcome.STORED
+    assert _held(store, 1, 2, 3, 4) == [1, 3, 4]
+    assert store.counters.evictions == {EvictionReason.QUOTA: 1}
+    assert store.put(make_block(5, tenant="b", size_bytes=201)) is PutOutcome.TOO_LARGE
+
+
+def test_sweep_lets_unused_chains_go(make_store, make_block, fake_clock):
+    store = make_store(ttl_s=60, lease_s=0)
+    for number, parent in ((1, None), (2, 1), (3, None)):
+        store.put(make_block(number, parent=parent))
+    fake_clock.now_s += 40
+    store.lookup(_hashes(3), "layout", "tenant")
+    fake_clock.now_s += 30
+    assert store.sweep() == 2
+    assert _held(store, 1, 2, 3) == [3]
+    assert store.counters.evictions == {EvictionReason.EXPIRED: 2}
+
+
+def test_blocks_that_the_reader_has_are_used_but_not_counted(make_store, make_block):
+    store = make_store()
+    for number, parent in ((1, None), (2, 1)):
+        store.put(make_block(number, parent=parent))
+    assert store.lookup(_hashes(1, 2, 3), "layout", "tenant", num_held=1) == 1
+    assert (store.counters.num_hits, store.counters.num_misses) == (1, 1)
+
+
+@pytest.mark.parametrize("name", list(PolicyName))
+def test_policy_changes_under_the_blocks_that_are_here(make_store, make_block, name):
+    store = make_store()
+    for number, parent in ((1, None), (2, 1), (3, 2)):
+        store.put(make_block(number, parent=parent))
+    store.use_policy(PolicyChoice(name, PolicySettings()).factory())
+    assert _held(store, 1, 2, 3) == [1, 2, 3]
+    assert store.put(make_block(4)) is PutOutcome.STORED
+    assert _held(store, 1, 2, 3, 4) == [1, 2, 4]

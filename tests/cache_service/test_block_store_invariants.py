@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from cache_service.block_store import BlockStore, PutOutcome, StoreLimits
-from cache_service.eviction import LruPolicy
+from cache_service.policies.choice import PolicyChoice, PolicyName, PolicySettings
+from cache_service.policies.simple import LruPolicy
 from services.core.blocks import BlockPayload
 
 CAPACITY_BYTES = 64
@@ -26,7 +27,7 @@ class StoreMachine(RuleBasedStateMachine):
         super().__init__()
         self.now_s = 0.0
         limits = StoreLimits(CAPACITY_BYTES, max_blocks=8, lease_s=LEASE_S)
-        self.store = BlockStore(limits, LruPolicy(), lambda: self.now_s)
+        self.store = BlockStore(limits, LruPolicy, lambda: self.now_s)
         self.kept: dict[bytes, BlockPayload] = {}
         self.leased_until_s: dict[bytes, float] = {}
 
@@ -50,8 +51,12 @@ class StoreMachine(RuleBasedStateMachine):
     @rule(numbers=st.lists(NUMBERS, max_size=5))
     def lookup(self, numbers: list[int]) -> None:
         hashes = [_hash(number) for number in numbers]
-        for block_hash in hashes[: self.store.lookup(hashes, "l")]:
+        for block_hash in hashes[: self.store.lookup(hashes, "l", "t")]:
             self.leased_until_s[block_hash] = self.now_s + LEASE_S
+
+    @rule(name=st.sampled_from(PolicyName))
+    def change_policy(self, name: PolicyName) -> None:
+        self.store.use_policy(PolicyChoice(name, PolicySettings()).factory())
 
     @rule(seconds=st.floats(0, 6))
     def wait(self, seconds: float) -> None:

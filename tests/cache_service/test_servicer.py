@@ -8,7 +8,8 @@ import pytest
 from tokenmill.v1.cache_pb2_grpc import CacheServiceStub, add_CacheServiceServicer_to_server
 
 from cache_service.block_store import BlockStore, StoreLimits
-from cache_service.eviction import LruPolicy
+from cache_service.policies.choice import PolicyChoice, PolicyName, PolicySettings
+from cache_service.policies.simple import LruPolicy
 from cache_service.servicer import CacheServicer, ServiceLimits
 from services.core.blocks import BlockPayload
 from services.core.errors import DeadlineExceeded, InvalidRequest, Overloaded, TokenmillError
@@ -17,9 +18,11 @@ from services.runtime.rpc_server import RpcServer
 from services.wire.cache import (
     CHUNK_BYTES,
     BlockAssembler,
+    BlockQuery,
     block_to_put_requests,
     get_request_to_pb,
     lookup_request_to_pb,
+    set_policy_request_to_pb,
     stats_from_pb,
     stats_request_to_pb,
 )
@@ -49,7 +52,7 @@ class Client:
     async def lookup(self, *hashes: bytes, layout: str = "layout") -> tuple[int, int]:
         with peer_errors("cache"):
             reply = await self.stub.Lookup(
-                lookup_request_to_pb(hashes, layout, "tenant"), timeout=TIMEOUT_S
+                lookup_request_to_pb(BlockQuery(hashes, layout, "tenant")), timeout=TIMEOUT_S
             )
         return reply.num_blocks, reply.lease_ms
 
@@ -69,7 +72,7 @@ class Client:
 
 @pytest.fixture
 def store(fake_clock) -> BlockStore:
-    return BlockStore(StoreLimits(8 << 20), LruPolicy(), fake_clock)
+    return BlockStore(StoreLimits(8 << 20), LruPolicy, fake_clock)
 
 
 @pytest.fixture
@@ -80,7 +83,7 @@ def limits() -> ServiceLimits:
 @pytest.fixture
 async def client(store, limits) -> AsyncIterator[Client]:
     server = RpcServer()
-    servicer = CacheServicer(store, limits)
+    servicer = CacheServicer(store, limits, PolicyChoice(PolicyName.LRU, PolicySettings()))
     server.add(add_CacheServiceServicer_to_server, servicer, "tokenmill.v1.CacheService")
     port = await server.start("127.0.0.1", 0)
     channel = open_channel(f"127.0.0.1:{port}")
@@ -133,12 +136,6 @@ async def test_block_with_a_flipped_bit_is_not_kept(client, make_block, size_byt
 async def test_blocks_before_a_damaged_one_and_after_it_are_kept(client, make_block):
     bad = dataclasses.replace(make_block(2), crc32=0)
     assert await client.put(make_block(1), bad, make_block(3)) == (2, 0, 1)
-
-
-async def test_chain_put_in_one_stream_is_coldest_at_its_end(client, store, make_block):
-    await client.put(make_block(1), make_block(2, parent=1), make_block(3, parent=2))
-    order = [int.from_bytes(block_hash, "big") for block_hash in store._policy.coldest_first()]
-    assert order == [3, 2, 1]
 
 
 @pytest.mark.parametrize("length", [0, 15, 17])
@@ -269,3 +266,17 @@ async def test_silent_put_loses_its_place(client, make_block, limits):
     assert isinstance(caught.value, DeadlineExceeded)
     assert "silent" in caught.value.message
     assert (await client.lookup(make_block(1).block_hash))[0] == 1
+
+
+async def test_policy_is_changed_while_blocks_stay(client, make_block):
+    await client.put(make_block(1))
+    with peer_errors("cache"):
+        reply = await client.stub.SetPolicy(set_policy_request_to_pb("hybrid"), timeout=TIMEOUT_S)
+    assert reply.previous == "lru"
+    stats = await client.stats()
+    assert (stats.policy, stats.num_blocks) == ("hybrid", 1)
+
+
+async def test_unknown_policy_is_refused_with_those_there_are(client):
+    with pytest.raises(InvalidRequest, match="lru, lfu, ttl, hybrid"), peer_errors("cache"):
+        await client.stub.SetPolicy(set_policy_request_to_pb("fifo"), timeout=TIMEOUT_S)

@@ -52,7 +52,7 @@ class FakeCache(CacheServiceServicer):
     async def Lookup(self, request: Any, context: Any) -> Any:
         self.num_lookups += 1
         await self._maybe_hang("Lookup")
-        there = list(takewhile(self.blocks.__contains__, request.block_hashes))
+        there = list(takewhile(self.blocks.__contains__, request.block_hashes[request.num_held :]))
         num_blocks = len(there)
         if self.claims_all:
             num_blocks = len(request.block_hashes)

@@ -15,7 +15,12 @@ from services.core.errors import DeadlineExceeded, DependencyLost, InvalidReques
 from services.runtime import telemetry
 from services.runtime.rpc_client import open_channel, peer_errors
 from services.runtime.rpc_server import RpcServer
-from services.wire.cache import get_request_to_pb, lookup_request_to_pb, lookup_response_to_pb
+from services.wire.cache import (
+    BlockQuery,
+    get_request_to_pb,
+    lookup_request_to_pb,
+    lookup_response_to_pb,
+)
 
 NAME = "tokenmill.v1.CacheService"
 
@@ -81,7 +86,7 @@ async def stub(address: str) -> AsyncIterator[Any]:
 
 async def lookup(stub: Any, timeout_s: float = 5) -> Any:
     with peer_errors("cache"):
-        return await stub.Lookup(lookup_request_to_pb([], "", ""), timeout=timeout_s)
+        return await stub.Lookup(lookup_request_to_pb(BlockQuery((), "")), timeout=timeout_s)
 
 
 async def test_a_core_error_arrives_as_itself(stub: Any, servicer: FakeCacheServicer):

@@ -1,0 +1,1 @@
+"""What `tokenmill bench cache` measures: eviction policies on a trace."""

@@ -1,0 +1,31 @@
+"""What a store counts."""
+
+from __future__ import annotations
+
+import enum
+from collections import Counter
+from dataclasses import dataclass, field
+
+
+class EvictionReason(enum.StrEnum):
+    """Why a block went."""
+
+    ROOM = "room"
+    QUOTA = "quota"
+    EXPIRED = "expired"
+
+
+@dataclass(slots=True)
+class StoreCounters:
+    """Counted since start, in blocks."""
+
+    num_hits: int = 0
+    num_misses: int = 0
+    num_puts: int = 0
+    num_rejected: int = 0
+    evictions: Counter[EvictionReason] = field(default_factory=Counter[EvictionReason])
+
+    @property
+    def num_evictions(self) -> int:
+        """For whatever reason."""
+        return self.evictions.total()

@@ -1,0 +1,1 @@
+"""Which block goes first when room is needed."""

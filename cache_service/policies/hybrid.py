@@ -1,0 +1,118 @@
+"""Follows whichever policy would have hit most of late."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from cache_service.policies.leaves import LeafOrder
+from cache_service.policies.port import EvictionPolicy
+from cache_service.policies.queues import S3FifoPolicy, SievePolicy
+from cache_service.policies.reuse import ReusePolicy
+from cache_service.policies.shadow import Shadow
+from cache_service.policies.simple import LfuPolicy, LruPolicy
+from services.core.blocks import BlockHash
+
+_LEAD_SHARE = 0.01
+_LEAD_HITS = 24.0
+"""What an expert must be ahead by, of the leader's hits and in hits: luck is no lead."""
+
+_MEMORY_CAPACITIES = 8.0
+"""A hit counts 1/e after so many capacities' worth of blocks were asked for."""
+
+_MAX_ANNOUNCED = 65_536
+
+
+@dataclass(slots=True)
+class _Expert:
+    shadow: Shadow
+    score: float = 0.0
+
+
+class HybridPolicy:
+    """Keeps what the leading expert keeps.
+
+    Each expert (recency, learned reuse, decayed frequency, S3-FIFO, SIEVE) runs on the same
+    requests as a shadow of the same size, without bytes. The one with the most hits of late leads,
+    recency to begin with, and what it does not keep goes first. So the hybrid is as good as the best
+    expert, but for the time that it takes to see who that is.
+    """
+
+    def __init__(self, lfu_half_life_s: float) -> None:
+        policies: list[EvictionPolicy] = [
+            LruPolicy(),
+            ReusePolicy(),
+            LfuPolicy(lfu_half_life_s),
+            S3FifoPolicy(),
+            SievePolicy(),
+        ]
+        self._experts = [_Expert(Shadow(policy, float("inf"))) for policy in policies]
+        self._leader = self._experts[0]
+        # Rank: what the leader keeps goes last; then the longest unused first.
+        self._leaves = LeafOrder()
+        self._ticks = itertools.count()
+        # Named by a request: the experts have heard of them before they come.
+        self._announced: set[BlockHash] = set()
+
+    @property
+    def leader(self) -> EvictionPolicy:
+        """The expert that is followed now."""
+        return self._leader.shadow.policy
+
+    def used(self, chain: Sequence[BlockHash], now_s: float) -> None:
+        """Lets every expert serve the request, and follows the best of them."""
+        capacity = self._leader.shadow.capacity
+        fade = max(0.0, 1 - len(chain) / (_MEMORY_CAPACITIES * max(1.0, capacity)))
+        for expert in self._experts:
+            access = expert.shadow.access(chain, now_s)
+            expert.score = expert.score * fade + access.num_hits
+            if expert is self._leader:
+                self._rerank(access.added)
+                self._rerank(access.evicted)
+        tick = next(self._ticks)
+        for block_hash in chain:
+            if block_hash in self._leaves:
+                self._leaves.rerank(block_hash, (block_hash in self._leader.shadow.held, tick))
+            else:
+                self._announced.add(block_hash)
+        if len(self._announced) > _MAX_ANNOUNCED:
+            self._announced.clear()
+        self._follow_the_best()
+
+    def add(self, block_hash: BlockHash, parent_hash: BlockHash, now_s: float) -> None:
+        """Takes it; experts that have not heard of it take it as well."""
+        if block_hash in self._announced:
+            self._announced.discard(block_hash)
+        else:
+            for expert in self._experts:
+                if block_hash not in expert.shadow.held:
+                    expert.shadow.add(block_hash, parent_hash, now_s)
+        rank = (block_hash in self._leader.shadow.held, next(self._ticks))
+        self._leaves.add(block_hash, parent_hash, rank)
+
+    def remove(self, block_hash: BlockHash) -> None:
+        """Leaves the order. The experts go their own way."""
+        self._leaves.remove(block_hash)
+
+    def coldest_first(self, now_s: float) -> Iterator[BlockHash]:
+        """First what the leader does not keep; the longest unused first in both parts."""
+        # One goes now: the room of an expert is what then is left.
+        for expert in self._experts:
+            expert.shadow.capacity = max(1, len(self._leaves) - 1)
+        self._rerank(self._leader.shadow.trim(now_s))
+        return self._leaves.lowest_first()
+
+    def _follow_the_best(self) -> None:
+        best = max(self._experts, key=lambda expert: expert.score)
+        lead = self._leader.score * _LEAD_SHARE + _LEAD_HITS
+        if best.score > self._leader.score + lead:
+            self._leader = best
+            self._rerank(list(self._leaves))
+
+    def _rerank(self, block_hashes: Sequence[BlockHash]) -> None:
+        for block_hash in block_hashes:
+            if block_hash in self._leaves:
+                _, tick = self._leaves.rank_of(block_hash)
+                is_kept = block_hash in self._leader.shadow.held
+                self._leaves.rerank(block_hash, (is_kept, tick))
