@@ -35,8 +35,8 @@ class HybridPolicy:
 
     Each expert (recency, learned reuse, decayed frequency, S3-FIFO, SIEVE) runs on the same
     requests as a shadow of the same size, without bytes. The one with the most hits of late leads,
-    recency to begin with, and what it does not keep goes first. So the hybrid is as good as the best
-    expert, but for the time that it takes to see who that is.
+    recency to begin with, and what it does not keep goes first. So the hybrid is as good as the
+    best expert, but for the time that it takes to see who that is.
     """
 
     def __init__(self, lfu_half_life_s: float) -> None:

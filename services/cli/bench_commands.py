@@ -246,3 +246,15 @@ def bench_peers(
         (out / "peers.json").write_text(json.dumps(result, indent=2) + "\n")
         (out / "peers.md").write_text(page)
     typer.echo(json.dumps(result) if as_json else page)
+
+
+@bench.command(
+    name="cache",
+    add_help_option=False,
+    context_settings={"allow_extra_args": True, "ignore_unknown_options": True},
+)
+def bench_cache(context: typer.Context) -> None:
+    """Eviction policies on a trace, beside the optimum (--help: options)."""
+    from services.cli.bench_cache import bench_cache as command
+
+    raise typer.Exit(command(context.args))
