@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import os
+import sys
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import TypeVar
+
+import structlog
 
 from services.cli.cluster.state import running_cluster
 from services.cli.failure import CommandFailed
@@ -33,6 +36,8 @@ def with_broker(url: str, work: Callable[[Bus], Awaitable[T]]) -> T:
     Raises:
         CommandFailed: the broker does not answer, or the work was refused.
     """
+    # Standard output is the command's own: programs read it.
+    structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
 
     async def run() -> T:
         async with asyncio.timeout(_TIMEOUT_S), connect_bus(url, name="tokenmill-cli") as bus:
