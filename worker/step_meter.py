@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from services.core.step_fit import StepTimeFit
 from services.core.step_time import StepTimeModel
 from worker.engine.port import StepReport
@@ -31,7 +29,6 @@ class StepMeter:
     def __init__(self, max_batched_tokens: int) -> None:
         self._max_batched_tokens = max_batched_tokens
         self._fit = StepTimeFit(keep_share=KEEP_SHARE)
-        self._plain_fit = StepTimeFit(keep_share=KEEP_SHARE)
         self._num_long = 0
         self._has_prefilled = False
         self._model: StepTimeModel | None = None
@@ -43,9 +40,7 @@ class StepMeter:
         if not work.num_prefill_tokens and not work.num_decodes:
             return
         self._has_prefilled |= work.num_prefill_tokens > 0
-        duration_s = (report.ended_ns - report.started_ns) / 1e9
-        self._fit.add(work, duration_s)
-        self._plain_fit.add(replace(work, num_prefill_pairs=0), duration_s)
+        self._fit.add(work, (report.ended_ns - report.started_ns) / 1e9)
         self._num_long += work.num_prefill_pairs > LONG_CONTEXT * work.num_prefill_tokens
 
     def model(self) -> StepTimeModel | None:
@@ -54,7 +49,8 @@ class StepMeter:
         if num_steps < MIN_STEPS or not self._has_prefilled:
             return None
         if self._model is None or num_steps - self._num_fitted >= REFIT_STEPS:
-            fit = self._fit if self._num_long >= MIN_LONG_STEPS else self._plain_fit
-            self._model = fit.model(self._max_batched_tokens)
+            self._model = self._fit.model(
+                self._max_batched_tokens, with_prefill_pairs=self._num_long >= MIN_LONG_STEPS
+            )
             self._num_fitted = num_steps
         return self._model

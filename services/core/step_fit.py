@@ -10,6 +10,7 @@ PRIOR_WEIGHT = 1e-6
 """Pull towards the prior, as a share of what was seen: it decides only what nothing else does."""
 
 _NUM_TERMS = 5
+_PREFILL_PAIRS = 2
 _TINY = 1e-30
 
 
@@ -45,8 +46,13 @@ class StepTimeFit:
         ]
         self.num_steps += 1
 
-    def model(self, max_batched_tokens: int) -> StepTimeModel:
-        """The best model so far; the prior's where nothing was seen."""
+    def model(self, max_batched_tokens: int, *, with_prefill_pairs: bool = True) -> StepTimeModel:
+        """The best model so far; the prior's where nothing was seen.
+
+        Args:
+            max_batched_tokens: tokens of a step at most.
+            with_prefill_pairs: False leaves what a prompt's attention costs as in the prior.
+        """
         prior = self._prior
         wanted = [
             prior.base_s,
@@ -55,7 +61,11 @@ class StepTimeFit:
             prior.decode_s,
             prior.decode_pair_s,
         ]
-        free = [idx for idx in range(_NUM_TERMS) if self._normal[idx][idx] > _TINY]
+        free = [
+            idx
+            for idx in range(_NUM_TERMS)
+            if self._normal[idx][idx] > _TINY and (idx != _PREFILL_PAIRS or with_prefill_pairs)
+        ]
         seen = set(free)
         found = [0.0 if idx in seen else wanted[idx] for idx in range(_NUM_TERMS)]
         while free:
