@@ -11,6 +11,7 @@ from gateway.catalog import Catalog
 from gateway.http.answering import Exchange, RequestHead
 from gateway.http.anthropic_wire import MessageWriter, anthropic_error_event
 from gateway.http.body import decode_body, refuse_unless_neutral
+from gateway.http.messages import text_of
 from gateway.http.token_routes import Counting
 from services.core.errors import InvalidRequest
 from services.core.request import ChatMessage
@@ -148,29 +149,15 @@ def _sampling(call: MessagesFields) -> SamplingParams:
 def _conversation(call: CountFields) -> tuple[ChatMessage, ...]:
     messages: list[ChatMessage] = []
     if call.system:
-        messages.append(ChatMessage("system", _text(call.system, "system")))
+        messages.append(ChatMessage("system", text_of(call.system, "system")))
     for idx, message in enumerate(call.messages):
         if message.role not in _ROLES:
             raise InvalidRequest(
                 f"messages[{idx}].role is {message.role[:64]!r}; allowed: {', '.join(_ROLES)}",
                 field=f"messages[{idx}].role",
             )
-        text = _text(message.content, f"messages[{idx}].content")
+        text = text_of(message.content, f"messages[{idx}].content")
         messages.append(ChatMessage(message.role, text))
     if not call.messages:
         raise InvalidRequest("messages is empty; at least one message is needed", field="messages")
     return tuple(messages)
-
-
-def _text(content: str | list[TextBlock], path: str) -> str:
-    if isinstance(content, str):
-        return content
-    for idx, block in enumerate(content):
-        if block.type != "text":
-            raise InvalidRequest(
-                f"{path}[{idx}].type is {block.type[:64]!r}; allowed: text",
-                field=f"{path}[{idx}].type",
-            )
-        if block.text is None:
-            raise InvalidRequest(f"{path}[{idx}].text is missing", field=f"{path}[{idx}].text")
-    return "".join(block.text or "" for block in content)

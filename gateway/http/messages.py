@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, Protocol
 
 import msgspec
 
@@ -12,6 +13,13 @@ from services.core.request import ChatMessage
 
 # "developer" is the newer name of "system"; chat templates know only the older one.
 ROLES = {"system": "system", "developer": "system", "user": "user", "assistant": "assistant"}
+
+
+class TextPart(Protocol):
+    """What all wire formats' parts of a message have alike."""
+
+    type: str
+    text: str | None
 
 
 class ContentPart(msgspec.Struct):
@@ -58,10 +66,15 @@ def _message(message: MessageFields, path: str) -> ChatMessage:
             f"{path}.role is {message.role[:64]!r}; allowed: {', '.join(ROLES)}",
             field=f"{path}.role",
         )
-    return ChatMessage(role, _text(message.content, f"{path}.content"))
+    return ChatMessage(role, text_of(message.content, f"{path}.content"))
 
 
-def _text(content: str | list[ContentPart] | None, path: str) -> str:
+def text_of(content: str | Sequence[TextPart] | None, path: str) -> str:
+    """The text of a message's content, its parts joined.
+
+    Raises:
+        InvalidRequest: names the part that is none.
+    """
     if content is None:
         raise InvalidRequest(f"{path} is missing; give a text", field=path)
     if isinstance(content, str):
