@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Protocol
 
 from benchmarks.prose import TokenStream
-from benchmarks.statistics import percentile
+from services.core.percentile import percentile
 from services.core.step_fit import StepTimeFit
 from services.core.step_time import StepTimeModel, StepWork
 

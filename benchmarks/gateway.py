@@ -13,8 +13,8 @@ from typing import Any
 
 import uvloop
 
-from benchmarks.statistics import percentile
 from benchmarks.stream_reader import Stream, read_stream
+from services.core.percentile import percentile
 
 _TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 

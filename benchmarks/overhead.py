@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from benchmarks.statistics import percentile
+from services.core.percentile import percentile
 
 PROMPTS_FILE = Path(__file__).with_name("data") / "prompts.json"
 SETTLE_S = 0.2

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from benchmarks.load_client import Reply, Server, ServerRefused, ask
-from benchmarks.statistics import percentile
+from services.core.percentile import percentile
 
 _MS = 1000.0
 _SHARES = {"p50": 0.5, "p90": 0.9, "p99": 0.99}

@@ -11,7 +11,7 @@ from benchmarks.serve import Failure, LoadPlan
 from benchmarks.simulator.cluster import Cluster, ClusterShape
 from benchmarks.simulator.runs import capacity_rps
 from benchmarks.simulator.trace import TraceRequest
-from benchmarks.statistics import percentile
+from services.core.percentile import percentile
 
 Load = Callable[[LoadPlan], Awaitable[tuple[Sequence[Reply | Failure], float]]]
 """Puts a load on the real cluster; see `benchmarks.serve.load_server`."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from benchmarks.simulator.cluster import Answered, Outcome
-from benchmarks.statistics import percentile
+from services.core.percentile import percentile
 
 _MS = 1000.0
 

@@ -6,6 +6,8 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from services.core.percentile import percentile
+
 WINDOW_S = 30.0
 MAX_SAMPLES = 4096
 """Answers kept; under more load the window is shorter."""
@@ -75,10 +77,7 @@ def percentiles(values: Sequence[float]) -> dict[str, float] | None:
     """p50, p90 and p99 by nearest rank; None of nothing."""
     if not values:
         return None
-    ordered = sorted(values)
-    return {
-        f"p{share}": ordered[max(0, -(-len(ordered) * share // 100) - 1)] for share in (50, 90, 99)
-    }
+    return {f"p{share}": percentile(values, share / 100) for share in (50, 90, 99)}
 
 
 def _ms(seconds: float | None) -> float | None:

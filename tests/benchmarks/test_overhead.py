@@ -1,7 +1,7 @@
 from collections.abc import Sequence
 
 from benchmarks.overhead import OverheadPlan, Timing, load_prompts, measure_overhead
-from benchmarks.statistics import percentile
+from services.core.percentile import percentile
 
 
 class FakeSide:

@@ -28,7 +28,7 @@ def explain(
             flags.print_json([explanation_as_json(one) for one in found])
             return
     elif p99:
-        found = [explain_percentile(traces_file, 99.0)]
+        found = [explain_percentile(traces_file, 0.99)]
     else:
         found = [explain_request(traces_file, request_id)]
     for one in found:

@@ -11,6 +11,7 @@ from services.cli.failure import CommandFailed
 from services.cli.traces.lookup import FoundTrace, find_trace
 from services.cli.traces.span import StoredSpan
 from services.cli.traces.store import TraceStore
+from services.core.percentile import percentile
 from services.runtime import names
 
 _INSTANCE = "service.instance.id"
@@ -32,11 +33,16 @@ def explain_slowest(traces_file: Path, num_requests: int) -> list[Explanation]:
     return [_explain_trace(traces_file, trace_id) for trace_id in trace_ids[:num_requests]]
 
 
-def explain_percentile(traces_file: Path, percentile: float) -> Explanation:
-    """Explains the request whose latency is the percentile of all that are kept (nearest rank)."""
+def explain_percentile(traces_file: Path, share: float) -> Explanation:
+    """Explains the request whose latency is a percentile of all that are kept.
+
+    Args:
+        traces_file: of the store.
+        share: in (0, 1].
+    """
     latencies = _latencies(traces_file)
-    rank = max(0, -(-len(latencies) * percentile // 100) - 1)
-    return _explain_trace(traces_file, latencies[int(rank)][1])
+    wanted_ns = percentile([ns for ns, _ in latencies], share)
+    return _explain_trace(traces_file, next(id_ for ns, id_ in latencies if ns == wanted_ns))
 
 
 def _explain_trace(traces_file: Path, trace_id: str) -> Explanation:
