@@ -43,8 +43,6 @@ async def turn(cluster: LocalCluster, session: str, message: str) -> dict[str, A
     return reply.json() | {"request_id": reply.headers["x-request-id"]}
 
 
-# What a worker says of its step times after a few requests may outweigh a short prefix.
-@pytest.mark.xfail(reason="step times learnt from few steps mislead the placement", strict=False)
 async def test_a_second_turn_goes_to_the_worker_that_holds_the_first(cluster: LocalCluster):
     """By chance alone, five sessions on three workers would do so once in 243 times."""
     workers: list[str] = []
