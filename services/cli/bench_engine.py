@@ -111,6 +111,8 @@ def engine_environment(
         "TOKENMILL_MODEL_DIR": str(model_dir),
         "TOKENMILL_DTYPE": "auto" if precision in QUANTIZED else precision,
         "TOKENMILL_QUANTIZATION": precision if precision in QUANTIZED else "none",
+        # A batch is to decode as a whole: paced prefill would let its first sequence end early.
+        "TOKENMILL_ITL_TARGET_MS": "0",
     }
     if not environment.keys() & {"GOMP_SPINCOUNT", "OMP_WAIT_POLICY"}:
         own["GOMP_SPINCOUNT"] = str(GOMP_SPIN_COUNT)
