@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from services.runtime import names
@@ -29,9 +29,14 @@ class PieceTimes:
 
 
 class AnswerTimes:
-    """Keeps the first piece, the last, and the slowest gaps between; bounded."""
+    """Keeps the first piece, the last, and the slowest gaps between; bounded.
 
-    def __init__(self) -> None:
+    Args:
+        on_gap: hears each gap between two pieces, in seconds.
+    """
+
+    def __init__(self, on_gap: Callable[[float], object] = lambda _: None) -> None:
+        self._on_gap = on_gap
         self._first: PieceTimes | None = None
         self._last: PieceTimes | None = None
         self._slow: list[tuple[int, int, int, PieceTimes]] = []
@@ -45,10 +50,12 @@ class AnswerTimes:
         if before is None:
             self._first = piece
             return
-        gap = (piece.taken_ns - before.taken_ns, self._num_pieces, before.taken_ns, piece)
+        gap_ns = piece.taken_ns - before.taken_ns
+        self._on_gap(gap_ns / 1e9)
+        gap = (gap_ns, self._num_pieces, before.taken_ns, piece)
         if len(self._slow) < MAX_SLOW_GAPS:
             heapq.heappush(self._slow, gap)
-        elif gap[0] > self._slow[0][0]:
+        elif gap_ns > self._slow[0][0]:
             heapq.heapreplace(self._slow, gap)
 
     def attributes(self) -> Mapping[str, list[int]]:

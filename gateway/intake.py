@@ -20,6 +20,7 @@ from gateway.drain_rate import DrainRate
 from gateway.length import fit_answer
 from gateway.live_request import LiveRequest
 from gateway.live_requests import LiveRequests
+from gateway.metrics import REQUESTS_REFUSED
 from gateway.prompts import PromptReader, too_late
 from gateway.queue_watch import QueueWatch
 from gateway.quota.quotas import Grant, Quotas
@@ -90,12 +91,19 @@ class Intake:
         Raises:
             TokenmillError: refused, or broken off.
         """
-        self._check_open(ask.num_choices)
-        model = self._authorize(ask)
         with self._opened():
-            grant = await self._quotas.enter(ask.caller)
+            model, grant = await self._let_in(ask)
             async with self._answer(ask, model, grant) as answer:
                 yield answer
+
+    async def _let_in(self, ask: Ask) -> tuple[ServedModel, Grant]:
+        try:
+            self._check_open(ask.num_choices)
+            model = self._authorize(ask)
+            return model, await self._quotas.enter(ask.caller)
+        except TokenmillError as exc:
+            REQUESTS_REFUSED.labels(exc.reason).inc()
+            raise
 
     @contextmanager
     def _opened(self) -> Iterator[None]:

@@ -243,7 +243,7 @@ async def run(process: Process[GatewaySettings]) -> None:
         tokenizer=TokenizerClient(channel, patience_s=settings.tokenizer_timeout_s),
         tasks=process.tasks,
     )
-    watch_live_requests(gateway.live_requests)
+    watch_live_requests(gateway.live_requests, max_tenants=settings.metrics_max_tenants)
     letters = DeadLetterWatch(gateway.live_requests)
     await bus.client.subscribe(QUEUE_STATUS_WILDCARD, cb=gateway.queue.on_message)
     await bus.client.subscribe(DEAD_LETTERS_WILDCARD, cb=letters.on_message)

@@ -6,8 +6,12 @@ from prometheus_client import Counter, Gauge, Histogram
 
 from gateway.live_requests import LiveRequests
 from services.runtime import names
+from services.runtime.bounded_label import BoundedLabel
 
 _GEN_AI_LABELS = ("gen_ai_operation_name", "gen_ai_provider_name", "gen_ai_request_model")
+
+TENANT_LABEL = BoundedLabel(max_values=50)
+"""Tenants come from outside; see GatewaySettings.metrics_max_tenants."""
 
 REQUEST_DURATION = Histogram(
     names.METRIC_REQUEST_DURATION,
@@ -38,11 +42,32 @@ TOKENS = Counter(
 )
 REQUESTS_RUNNING = Gauge(names.METRIC_REQUESTS_RUNNING, "Requests that a worker delivers for.")
 REQUESTS_QUEUED = Gauge(names.METRIC_REQUESTS_QUEUED, "Requests that wait for a worker.")
+REQUESTS_REFUSED = Counter(
+    names.METRIC_REQUESTS_REFUSED,
+    "Requests that were not let in, by reason: limits, overload, faults of the request.",
+    ("reason",),
+)
+TENANT_REQUESTS = Counter(
+    names.METRIC_TENANT_REQUESTS,
+    "Requests that ended, by tenant; further tenants share one series.",
+    ("tenant", "error_type"),
+)
+TENANT_TOKENS = Counter(
+    names.METRIC_TENANT_TOKENS,
+    "Tokens of finished answers, by tenant; further tenants share one series.",
+    ("tenant", "type"),
+)
 ATTEMPTS_LOST = Counter(names.METRIC_ATTEMPTS_LOST, "Attempts whose worker was lost.")
 WORKERS_CONNECTED = Gauge(names.METRIC_WORKERS_CONNECTED, "Deliver streams that stand.")
 
 
-def watch_live_requests(live_requests: LiveRequests) -> None:
-    """Lets the gauges count these requests when they are read."""
+def watch_live_requests(live_requests: LiveRequests, *, max_tenants: int) -> None:
+    """Lets the gauges count these requests when they are read.
+
+    Args:
+        live_requests: of this process.
+        max_tenants: that have series of their own.
+    """
+    TENANT_LABEL.max_values = max_tenants
     REQUESTS_RUNNING.set_function(lambda: live_requests.num_running)
     REQUESTS_QUEUED.set_function(lambda: len(live_requests) - live_requests.num_running)

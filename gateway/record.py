@@ -13,9 +13,12 @@ from gateway.answer_times import AnswerTimes
 from gateway.ask import Ask
 from gateway.live_request import LiveRequest
 from gateway.live_view.recent import RECENT
+from gateway.vllm_metrics import VllmMetrics
+from services.core.errors import TokenmillError
 from services.core.request import FinishReason, Usage
 from services.runtime import names
 from services.runtime.logs import get_logger
+from services.runtime.metrics import exemplar
 from services.runtime.telemetry import tracer
 from services.wire.errors import row_of
 
@@ -29,11 +32,13 @@ class AnswerRecord:
         self._started_s = time.perf_counter()
         self._first_token_s: float | None = None
         self._labels = (ask.operation.value, names.GEN_AI_PROVIDER, model)
+        self._tenant = metrics.TENANT_LABEL.of(ask.tenant)
+        self._vllm = VllmMetrics(model)
         self._usage: Usage | None = None
         self._error: BaseException | None = None
         self._finish_reason = ""
         self.lives: Sequence[LiveRequest] = ()
-        self.times = AnswerTimes()
+        self.times = AnswerTimes(self._vllm.gap)
         self.span: Span = tracer.start_span(
             f"{ask.operation} {model}",
             kind=SpanKind.INTERNAL,
@@ -62,6 +67,7 @@ class AnswerRecord:
         self.lives = lives
         max_tokens = lives[0].request.sampling.max_tokens or 0
         self.span.set_attribute(names.GEN_AI_REQUEST_MAX_TOKENS, max_tokens)
+        self._vllm.admitted(num_choices=len(lives), max_tokens=max_tokens)
 
     def tokens_came(self, num_tokens: int) -> None:
         """Tokens came; only the first time counts."""
@@ -82,12 +88,9 @@ class AnswerRecord:
         """Ends the span, counts, and logs one line."""
         duration_s = time.perf_counter() - self._started_s
         error_type = self._error_type()
-        metrics.REQUEST_DURATION.labels(*self._labels, error_type).observe(duration_s)
         if self._first_token_s is not None:
-            metrics.TIME_TO_FIRST_TOKEN.labels(*self._labels).observe(self._first_token_s)
             self.span.set_attribute(names.GEN_AI_RESPONSE_TIME_TO_FIRST_CHUNK, self._first_token_s)
-        if self._usage is not None:
-            self._count_tokens(self._usage, duration_s)
+        self._count(duration_s, error_type)
         RECENT.ended(
             time.monotonic(),
             ttft_s=self._first_token_s,
@@ -105,11 +108,37 @@ class AnswerRecord:
         self.span.end()
         self._log(duration_s, error_type)
 
-    def _count_tokens(self, usage: Usage, duration_s: float) -> None:
+    def _count(self, duration_s: float, error_type: str) -> None:
+        link = exemplar(self.span)
+        metrics.REQUEST_DURATION.labels(*self._labels, error_type).observe(duration_s, link)
+        metrics.TENANT_REQUESTS.labels(self._tenant, error_type).inc()
+        if self._first_token_s is not None:
+            metrics.TIME_TO_FIRST_TOKEN.labels(*self._labels).observe(self._first_token_s, link)
+        gap_s = self._mean_gap_s(duration_s)
+        if gap_s is not None:
+            metrics.TIME_PER_OUTPUT_TOKEN.labels(*self._labels).observe(gap_s, link)
+        if self._usage is not None:
+            self._count_tokens(self._usage)
+        if not self.lives and isinstance(self._error, TokenmillError):
+            metrics.REQUESTS_REFUSED.labels(self._error.reason).inc()
+            return
+        self._vllm.ended(
+            duration_s=duration_s,
+            ttft_s=self._first_token_s,
+            mean_gap_s=gap_s,
+            usage=self._usage,
+            reason=self._finish_reason,
+        )
+
+    def _count_tokens(self, usage: Usage) -> None:
         model = self._labels[2]
-        metrics.TOKENS.labels(model, "input").inc(usage.prompt_tokens)
-        metrics.TOKENS.labels(model, "cached_input").inc(usage.cached_tokens)
-        metrics.TOKENS.labels(model, "output").inc(usage.completion_tokens)
+        for kind, num_tokens in (
+            ("input", usage.prompt_tokens),
+            ("cached_input", usage.cached_tokens),
+            ("output", usage.completion_tokens),
+        ):
+            metrics.TOKENS.labels(model, kind).inc(num_tokens)
+            metrics.TENANT_TOKENS.labels(self._tenant, kind).inc(num_tokens)
         self.span.set_attributes(
             {
                 names.GEN_AI_USAGE_INPUT_TOKENS: usage.prompt_tokens,
@@ -117,9 +146,6 @@ class AnswerRecord:
                 names.GEN_AI_USAGE_CACHED_TOKENS: usage.cached_tokens,
             }
         )
-        gap_s = self._mean_gap_s(duration_s)
-        if gap_s is not None:
-            metrics.TIME_PER_OUTPUT_TOKEN.labels(*self._labels).observe(gap_s)
 
     def _mean_gap_s(self, duration_s: float) -> float | None:
         num_tokens = self._usage.completion_tokens if self._usage is not None else 0

@@ -82,6 +82,10 @@ class GatewaySettings(QueueSettings):
     max_worker_messages: int = Field(default=8192, ge=16)
     """Messages that may wait for one worker; a worker that reads slower is dropped."""
 
+    metrics_max_tenants: int = Field(default=50, ge=0)
+    """Tenants that have series of their own in metrics; later ones share one. Bounds what
+    Prometheus must keep."""
+
     session_ttl_s: float = Field(default=86_400.0, ge=1)
     """A chat session is forgotten this long after its last turn, seconds."""
 

@@ -203,7 +203,7 @@ class AttemptRunner:
         bind_request(request.request_id)
         job.spans.make_current()
         try:
-            await self._fetcher.fetch(request, job.spans.context)
+            job.num_fetched_blocks = await self._fetcher.fetch(request, job.spans.context)
             delivered_token_ids = await job.delivered
             # No await between the two: whoever stops it sees that it is in the engine.
             attempt.is_in_engine = True

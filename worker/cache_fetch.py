@@ -29,8 +29,8 @@ log = get_logger(__name__)
 class PrefixFetcher(Protocol):
     """Makes a prompt cheaper before it is submitted."""
 
-    async def fetch(self, request: QueuedRequest, context: Context) -> None:
-        """Returns within its deadlines, and raises nothing but CancelledError.
+    async def fetch(self, request: QueuedRequest, context: Context) -> int:
+        """Brings blocks and says how many; within its deadlines, raising but CancelledError.
 
         Args:
             request: whose prompt it is.
@@ -42,8 +42,9 @@ class PrefixFetcher(Protocol):
 class NoFetcher:
     """For a worker without a cache service."""
 
-    async def fetch(self, request: QueuedRequest, context: Context) -> None:
+    async def fetch(self, request: QueuedRequest, context: Context) -> int:
         """Does nothing."""
+        return 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,16 +75,17 @@ class CacheFetcher:
         self._breaker = breaker
         self._timeouts = timeouts
 
-    async def fetch(self, request: QueuedRequest, context: Context) -> None:
+    async def fetch(self, request: QueuedRequest, context: Context) -> int:
         """Imports the leading run of missing blocks that the service has."""
         if self._breaker.is_open:
-            return
+            return 0
         chain = self._chain(request)
         if chain.num_held == len(chain.hashes):
-            return
+            return 0
         with tracer.start_as_current_span(names.SPAN_CACHE_FETCH, context) as span:
             num_blocks = await self._fetch(chain)
             span.set_attribute(names.NUM_BLOCKS, num_blocks)
+        return num_blocks
 
     def _chain(self, request: QueuedRequest) -> BlockQuery:
         layout = self._engine.layout

@@ -23,7 +23,13 @@ log = get_logger(__name__)
 
 
 class OfferQueue(Protocol):
-    """Takes full blocks."""
+    """Takes full blocks.
+
+    Attributes:
+        num_dropped: blocks that were dropped since start.
+    """
+
+    num_dropped: int
 
     def add(self, blocks: Sequence[BlockPayload], context: Context | None) -> None:
         """Returns at once; may drop them.
@@ -38,6 +44,8 @@ class OfferQueue(Protocol):
 class NoOffers:
     """For a worker without a cache service."""
 
+    num_dropped = 0
+
     def add(self, blocks: Sequence[BlockPayload], context: Context | None) -> None:
         """Drops them."""
 
@@ -50,11 +58,7 @@ class _Offer:
 
 
 class CacheOffers:
-    """OfferQueue over the cache service. Bounded by bytes; what comes to a full queue is dropped.
-
-    Attributes:
-        num_dropped: blocks that were dropped since start.
-    """
+    """OfferQueue over the cache service. Bounded by bytes; what is too much is dropped."""
 
     def __init__(
         self,

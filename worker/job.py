@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from services.core.request import QueuedRequest, SubmissionOutcome, SubmissionResult
 from worker.attempts import Attempt
 from worker.delivery_client import GatewayStream
+from worker.request_clock import RequestClock
 from worker.spans import RequestSpans
 
 
@@ -25,6 +26,8 @@ class Job:
         attaching: asks the owner.
         feeding: fetches cached blocks, then hands the sequence to the engine.
         deadline: stops it when nobody waits any more.
+        clock: when it was first in a step, and when its first token came.
+        num_fetched_blocks: that the cache service gave for it.
     """
 
     attempt: Attempt
@@ -35,6 +38,8 @@ class Job:
     attaching: asyncio.Task[None] | None = field(default=None)
     feeding: asyncio.Task[None] | None = field(default=None)
     deadline: asyncio.TimerHandle | None = field(default=None)
+    num_fetched_blocks: int = 0
+    clock: RequestClock = field(default_factory=RequestClock)
 
 
 @dataclass(frozen=True, slots=True)

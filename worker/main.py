@@ -7,6 +7,7 @@ import time
 from collections.abc import Awaitable
 from typing import TypeVar
 
+from prometheus_client import REGISTRY
 from tokenmill.v1.worker_pb2_grpc import add_WorkerServiceServicer_to_server
 
 from services.core.kv_events import KvState
@@ -28,13 +29,16 @@ from worker.engine.port import Engine
 from worker.engine_bridge import EngineBridge, StepNews
 from worker.fake_engine_settings import fake_model_from
 from worker.gateway_streams import GatewayStreams
+from worker.gpu_meter import open_gpu_meter
 from worker.heartbeat import Heart, WorkerFacts, WorkerIdentity, worker_state
 from worker.job import AdmissionRules, Job
 from worker.kv_events import KvEventLog
 from worker.kv_publisher import KvPublisher
 from worker.load_signal import LoadSignal
+from worker.metrics import WorkerMetrics
 from worker.servicer import WorkerServicer
 from worker.settings import WorkerSettings
+from worker.state_collector import StateCollector, ToldLoad
 from worker.step_meter import StepMeter
 from worker.step_router import StepRouter
 from worker.tenant_outputs import TenantOutputs
@@ -122,7 +126,22 @@ async def _serve(
         worker_id=settings.worker_id,
         attach_timeout_s=settings.attach_timeout_s,
     )
-    router = StepRouter(table, offers, runner.finished, outputs, trace_steps=settings.trace_steps)
+    metrics = WorkerMetrics(
+        settings.model_name, settings.worker_id, block_size=engine.load().block_size
+    )
+    router = StepRouter(
+        table, offers, runner.finished, outputs, metrics, trace_steps=settings.trace_steps
+    )
+    told = ToldLoad(runner.load)
+    REGISTRY.register(
+        StateCollector(
+            settings.model_name,
+            settings.worker_id,
+            load=told.last,
+            num_offers_dropped=lambda: offers.num_dropped,
+            gpus=open_gpu_meter(),
+        )
+    )
 
     def state() -> WorkerState:
         return worker_state(
@@ -150,7 +169,7 @@ async def _serve(
         WorkerIdentity(settings.worker_id, address, settings.model_name),
         bus,
         load_signal,
-        load=runner.load,
+        load=told.now,
         facts=facts,
         state=state,
         state_changed=state_changed,

@@ -12,6 +12,7 @@ from worker.delivery_client import GatewayStream
 from worker.engine.port import StepReport
 from worker.engine_bridge import StepNews
 from worker.job import Job
+from worker.metrics import WorkerMetrics
 from worker.spans import StepPhase, StepShare, trace_step
 from worker.tenant_outputs import TenantOutputs
 
@@ -24,6 +25,7 @@ class StepRouter:
         offers: takes full blocks.
         finished: called for each attempt that the engine has let go of, after its last frame.
         outputs: counts tokens by tenant.
+        metrics: counts steps and what they gave to whom.
         trace_steps: whether each step is a span.
     """
 
@@ -33,6 +35,7 @@ class StepRouter:
         offers: OfferQueue,
         finished: Callable[[Job], None],
         outputs: TenantOutputs,
+        metrics: WorkerMetrics,
         *,
         trace_steps: bool,
     ) -> None:
@@ -40,6 +43,7 @@ class StepRouter:
         self._offers = offers
         self._finished = finished
         self._outputs = outputs
+        self._metrics = metrics
         self._trace_steps = trace_steps
 
     def on_news(self, news: StepNews) -> None:
@@ -51,6 +55,7 @@ class StepRouter:
             owner = _owner_of(blocks, finished)
             self._offers.add(blocks, owner.spans.context if owner else None)
         self._note_spans(report)
+        self._metrics.on_step(report)
         for job in finished:
             self._finished(job)
 
@@ -80,6 +85,7 @@ class StepRouter:
                 phase = StepPhase.PREFILL if num_prefill else StepPhase.DECODE
                 shares.append(StepShare(job.spans, phase, num_prefill or 1))
                 job.spans.stepped(num_prefill)
+                job.clock.stepped(report.started_ns)
         for seq_id in report.preempted_seq_ids:
             job = self._table.of_seq(seq_id)
             if job is not None:
@@ -89,6 +95,7 @@ class StepRouter:
             job = self._table.of_seq(output.seq_id)
             if job is not None:
                 job.spans.emitted(output, report.ended_ns)
+                self._metrics.on_output(job, output, report.ended_ns)
         if shares and self._trace_steps:
             trace_step(report, shares)
 

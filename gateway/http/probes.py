@@ -11,7 +11,7 @@ from gateway.http.sse import send_reply
 from gateway.readiness import Readiness
 from services.core.caller import Scope as Permission
 from services.core.errors import Overloaded
-from services.runtime.metrics import CONTENT_TYPE, render
+from services.runtime.metrics import render
 
 
 async def livez(scope: Scope, receive: Receive, send: Send) -> None:
@@ -20,13 +20,15 @@ async def livez(scope: Scope, receive: Receive, send: Send) -> None:
 
 
 async def metrics(scope: Scope, receive: Receive, send: Send) -> None:
-    """Prometheus text format, of all tenants together: for operators.
+    """Prometheus text format or OpenMetrics, of all tenants together: for operators.
 
     Raises:
         PermissionDenied: the key is no operator's.
     """
     scope[CALLER_SCOPE].require(Permission.ADMIN)
-    await send_reply(send, 200, render(), content_type=CONTENT_TYPE.encode())
+    accept = dict(scope["headers"]).get(b"accept", b"").decode("latin-1")
+    body, content_type = render(accept)
+    await send_reply(send, 200, body, content_type=content_type.encode())
 
 
 class Readyz:

@@ -14,7 +14,9 @@ from gateway.quota.share import Kind, Share
 from services.core.caller import Caller, Limits
 from services.core.errors import Conflict, InvalidRequest, QuotaExceeded, TokenmillError
 from services.core.quota import Left, QuotaStatus
+from services.runtime import names
 from services.runtime.logs import get_logger
+from services.runtime.telemetry import tracer
 from services.wire.subjects import token
 
 log = get_logger(__name__)
@@ -113,13 +115,15 @@ class Quotas:
         share = limited.share
         if share.grant(units, time.time()):
             return
-        async with limited.lock:
-            if share.grant(units, time.time()):
-                return
-            if share.refused_for_s(time.time()) is None:
-                await self.synchronise(limited, need=units)
+        # Asking the bucket takes a trip to the broker; what is granted at once needs no span.
+        with tracer.start_as_current_span(names.SPAN_GATEWAY_LIMITS):
+            async with limited.lock:
                 if share.grant(units, time.time()):
                     return
+                if share.refused_for_s(time.time()) is None:
+                    await self.synchronise(limited, need=units)
+                    if share.grant(units, time.time()):
+                        return
         raise QuotaExceeded(
             f"{limited.who} is over its limit of {share.limit} {_WHAT[share.kind]}",
             retry_after_s=float(share.refused_for_s(time.time()) or 1),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
@@ -19,6 +20,13 @@ from opentelemetry.trace import Span, SpanKind, StatusCode
 from services.core.errors import DependencyLost, Overloaded
 from services.runtime import names
 from services.runtime.logs import get_logger
+from services.runtime.metrics import (
+    BUS_CONSUMED,
+    BUS_OPERATION_DURATION,
+    BUS_PROCESS_DURATION,
+    BUS_SENT,
+    exemplar,
+)
 from services.runtime.telemetry import context_from_headers, inject_headers, tracer
 from services.wire.subjects import (
     DEAD_LETTERS_STREAM,
@@ -68,6 +76,7 @@ class Bus:
         """Core NATS, best effort: lost if nobody listens or the broker is away."""
         if self.client.is_connected:
             await self.client.publish(subject, payload)
+            BUS_SENT.labels("nats", "publish", _family(subject)).inc()
 
     async def ensure_requests_stream(self, limits: QueueLimits) -> None:
         """Creates work queue and dead letters, or brings existing ones to these limits."""
@@ -124,9 +133,11 @@ class Bus:
             headers = {MESSAGE_ID_HEADER: message_id}
             inject_headers(headers)
             try:
-                await self.jetstream.publish(
-                    subject, payload, timeout=PUBLISH_TIMEOUT_S, headers=headers
-                )
+                with timed_operation("publish", template):
+                    await self.jetstream.publish(
+                        subject, payload, timeout=PUBLISH_TIMEOUT_S, headers=headers
+                    )
+                BUS_SENT.labels("nats", "publish", template).inc()
             except nats.js.errors.APIError as exc:
                 if exc.err_code in _QUEUE_FULL_CODES:
                     raise Overloaded("the request queue is full", reason="QUEUE_FULL") from exc
@@ -136,11 +147,35 @@ class Bus:
 
 
 @contextmanager
+def timed_operation(name: str, template: str) -> Iterator[None]:
+    """Counts how long the broker took to answer, and whether it failed.
+
+    Args:
+        name: publish, settle and the like.
+        template: kind of subjects; few, since each is a series of its own.
+    """
+    started_s = time.perf_counter()
+    error_type = ""
+    try:
+        yield
+    except BaseException as exc:
+        error_type = type(exc).__name__
+        raise
+    finally:
+        BUS_OPERATION_DURATION.labels("nats", name, template, error_type).observe(
+            time.perf_counter() - started_s
+        )
+
+
+@contextmanager
 def processing(
     headers: Mapping[str, str] | None, *, subject: str, template: str, group: str
 ) -> Iterator[Span]:
     """Consumer span of one message, under the span that published it; current inside the block."""
     parent = context_from_headers({key.lower(): value for key, value in (headers or {}).items()})
+    labels = ("nats", "process", template)
+    BUS_CONSUMED.labels(*labels).inc()
+    started_s = time.perf_counter()
     with tracer.start_as_current_span(
         f"process {template}",
         context=parent,
@@ -154,7 +189,17 @@ def processing(
             names.MESSAGING_CONSUMER_GROUP: group,
         },
     ) as span:
-        yield span
+        try:
+            yield span
+        finally:
+            BUS_PROCESS_DURATION.labels(*labels).observe(
+                time.perf_counter() - started_s, exemplar(span)
+            )
+
+
+def _family(subject: str) -> str:
+    """The part of a subject that names neither model nor process."""
+    return ".".join(subject.split(".", 2)[:2])
 
 
 @asynccontextmanager

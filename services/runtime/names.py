@@ -80,8 +80,14 @@ STREAM_FIRST_NS = "tokenmill.stream.first_ns"
 STREAM_LAST_NS = "tokenmill.stream.last_ns"
 STREAM_SLOW_GAPS_NS = "tokenmill.stream.slow_gaps_ns"
 
-# Metrics (Prometheus names; the gen_ai ones by the OpenTelemetry rule: dots to _, unit appended).
+# Metrics (Prometheus names; those of OpenTelemetry by its rule: dots to _, unit appended). What
+# each means is in docs/metrics.md.
 METRIC_RPC_SERVER_DURATION = "rpc_server_call_duration_seconds"
+METRIC_RPC_CLIENT_DURATION = "rpc_client_call_duration_seconds"
+METRIC_BUS_OPERATION_DURATION = "messaging_client_operation_duration_seconds"
+METRIC_BUS_PROCESS_DURATION = "messaging_process_duration_seconds"
+METRIC_BUS_SENT = "messaging_client_sent_messages"
+METRIC_BUS_CONSUMED = "messaging_client_consumed_messages"
 METRIC_HTTP_DURATION = "http_server_request_duration_seconds"
 METRIC_REQUEST_DURATION = "gen_ai_server_request_duration_seconds"
 METRIC_TIME_TO_FIRST_TOKEN = "gen_ai_server_time_to_first_token_seconds"
@@ -89,16 +95,37 @@ METRIC_TIME_PER_OUTPUT_TOKEN = "gen_ai_server_time_per_output_token_seconds"
 METRIC_TOKENS = "tokenmill_gateway_tokens"
 METRIC_REQUESTS_RUNNING = "tokenmill_gateway_requests_running"
 METRIC_REQUESTS_QUEUED = "tokenmill_gateway_requests_queued"
+METRIC_REQUESTS_REFUSED = "tokenmill_gateway_requests_refused"
+METRIC_TENANT_REQUESTS = "tokenmill_gateway_tenant_requests"
+METRIC_TENANT_TOKENS = "tokenmill_gateway_tenant_tokens"
 METRIC_ATTEMPTS_LOST = "tokenmill_gateway_attempts_lost"
 METRIC_WORKERS_CONNECTED = "tokenmill_gateway_workers_connected"
 METRIC_QUEUE_DEPTH = "tokenmill_scheduler_queue_depth"
 METRIC_QUEUE_DRAIN_RATE = "tokenmill_scheduler_queue_drain_rate"
+METRIC_QUEUE_WAIT = "tokenmill_scheduler_queue_wait_seconds"
 METRIC_REQUESTS_HELD = "tokenmill_scheduler_requests_held"
 METRIC_DESIRED_WORKERS = "tokenmill_scheduler_desired_workers"
 METRIC_WORKERS_READY = "tokenmill_scheduler_workers_ready"
 METRIC_SETTLED = "tokenmill_scheduler_requests_settled"
 METRIC_PLACE_SECONDS = "tokenmill_scheduler_place_seconds"
+METRIC_PLACED_TOKENS = "tokenmill_scheduler_placed_prompt_tokens"
+METRIC_SUBMISSION_SIZE = "tokenmill_scheduler_submission_requests"
 METRIC_BUDGET_WASTE = "tokenmill_scheduler_prefill_budget_waste"
+METRIC_STEP_SECONDS = "tokenmill_worker_step_seconds"
+METRIC_STEP_SEQUENCES = "tokenmill_worker_step_sequences"
+METRIC_STEP_TOKENS = "tokenmill_worker_step_tokens"
+METRIC_BUSY_SECONDS = "tokenmill_worker_busy_seconds"
+METRIC_WORKER_REQUESTS = "tokenmill_worker_requests"
+METRIC_WORKER_MAX_REQUESTS = "tokenmill_worker_max_requests"
+METRIC_PENDING_PREFILL = "tokenmill_worker_pending_prefill_tokens"
+METRIC_KV_BLOCKS = "tokenmill_worker_kv_blocks"
+METRIC_KV_BLOCK_TOKENS = "tokenmill_worker_kv_block_tokens"
+METRIC_PREEMPTIONS = "tokenmill_worker_preemptions"
+METRIC_PROMPT_TOKENS = "tokenmill_worker_prompt_tokens"
+METRIC_OFFERS_DROPPED = "tokenmill_worker_cache_offers_dropped_blocks"
+METRIC_GPU_UTILISATION = "tokenmill_worker_gpu_utilisation_ratio"
+METRIC_GPU_MEMORY_USED = "tokenmill_worker_gpu_memory_used_bytes"
+METRIC_GPU_MEMORY_TOTAL = "tokenmill_worker_gpu_memory_total_bytes"
 METRIC_CACHE_HITS = "tokenmill_cache_hits"
 METRIC_CACHE_MISSES = "tokenmill_cache_misses"
 METRIC_CACHE_PUTS = "tokenmill_cache_puts"
@@ -108,10 +135,44 @@ METRIC_CACHE_BLOCKS = "tokenmill_cache_blocks"
 METRIC_CACHE_SIZE = "tokenmill_cache_size_bytes"
 METRIC_CACHE_CAPACITY = "tokenmill_cache_capacity_bytes"
 
+# The names that dashboards for vLLM ask for, with its labels.
+VLLM_LABELS = ("model_name", "engine")
+VLLM_E2E_LATENCY = "vllm:e2e_request_latency_seconds"
+VLLM_TTFT = "vllm:time_to_first_token_seconds"
+VLLM_ITL = "vllm:inter_token_latency_seconds"
+VLLM_TPOT = "vllm:request_time_per_output_token_seconds"
+VLLM_PROMPT_TOKENS = "vllm:prompt_tokens"
+VLLM_GENERATION_TOKENS = "vllm:generation_tokens"
+VLLM_REQUEST_PROMPT_TOKENS = "vllm:request_prompt_tokens"
+VLLM_REQUEST_GENERATION_TOKENS = "vllm:request_generation_tokens"
+VLLM_REQUEST_SUCCESS = "vllm:request_success"
+VLLM_PARAMS_N = "vllm:request_params_n"
+VLLM_PARAMS_MAX_TOKENS = "vllm:request_params_max_tokens"
+VLLM_RUNNING = "vllm:num_requests_running"
+VLLM_WAITING = "vllm:num_requests_waiting"
+VLLM_KV_USAGE = "vllm:kv_cache_usage_perc"
+VLLM_PREFIX_QUERIES = "vllm:prefix_cache_queries"
+VLLM_PREFIX_HITS = "vllm:prefix_cache_hits"
+VLLM_PROMPT_TOKENS_BY_SOURCE = "vllm:prompt_tokens_by_source"
+VLLM_PREEMPTIONS = "vllm:num_preemptions"
+VLLM_ITERATION_TOKENS = "vllm:iteration_tokens_total"
+VLLM_CACHE_CONFIG = "vllm:cache_config_info"
+VLLM_QUEUE_TIME = "vllm:request_queue_time_seconds"
+VLLM_PREFILL_TIME = "vllm:request_prefill_time_seconds"
+VLLM_DECODE_TIME = "vllm:request_decode_time_seconds"
+VLLM_INFERENCE_TIME = "vllm:request_inference_time_seconds"
+
 PLACE_BUCKETS = (
     0.00005, 0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.05,
 )  # fmt: skip
+STEP_BUCKETS = (
+    0.001, 0.002, 0.005, 0.01, 0.02, 0.03, 0.04, 0.05, 0.075, 0.1, 0.15, 0.25, 0.5, 1, 2.5,
+)  # fmt: skip
 SHARE_BUCKETS = (0.01, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1)
+COUNT_BUCKETS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
+TOKEN_BUCKETS = (
+    1, 2, 5, 10, 20, 50, 100, 200, 500, 1_000, 2_000, 5_000, 10_000, 20_000, 50_000, 100_000,
+)  # fmt: skip
 RPC_DURATION_BUCKETS = (
     0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1, 2.5, 5, 7.5, 10,
 )  # fmt: skip

@@ -15,6 +15,7 @@ from opentelemetry import trace
 from opentelemetry.trace import Span, SpanKind, StatusCode
 
 from services.runtime import names
+from services.runtime.metrics import RPC_CLIENT_DURATION, exemplar
 from services.runtime.rpc_server import CONNECTION_OPTIONS
 from services.runtime.telemetry import inject_headers, tracer
 from services.wire.errors import from_rpc_error
@@ -80,7 +81,7 @@ class _Tracing:
         self._target = target
         self._tasks: set[asyncio.Task[None]] = set()
 
-    def _start(self, details: Any) -> tuple[Span, Any]:
+    def _start(self, details: Any) -> tuple[Span, str, Any]:
         method = details.method
         name = (method.decode() if isinstance(method, bytes) else method).lstrip("/")
         span = tracer.start_span(
@@ -97,19 +98,20 @@ class _Tracing:
         metadata = grpc.aio.Metadata(*(details.metadata or ()))
         for key, value in headers.items():
             metadata[key] = value
-        return span, details._replace(metadata=metadata)
+        return span, name, details._replace(metadata=metadata)
 
     async def make_call(self, continuation: Any, details: Any, sent: Any) -> Any:
         """Makes the call; `sent` is a request, or an iterator of them."""
-        span, details = self._start(details)
+        started_s = time.perf_counter()
+        span, method, details = self._start(details)
         call = await continuation(details, sent)
-        task = asyncio.ensure_future(_end(span, call))
+        task = asyncio.ensure_future(_end(span, method, started_s, call))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return call
 
 
-async def _end(span: Span, call: Any) -> None:
+async def _end(span: Span, method: str, started_s: float, call: Any) -> None:
     try:
         code = (await call.code()).name
     except asyncio.CancelledError:
@@ -119,6 +121,9 @@ async def _end(span: Span, call: Any) -> None:
         span.set_attribute(names.ERROR_TYPE, code)
         span.set_status(StatusCode.ERROR)
     span.end()
+    RPC_CLIENT_DURATION.labels(method, code).observe(
+        time.perf_counter() - started_s, exemplar(span)
+    )
 
 
 class _UnaryUnaryTracing(_Tracing, grpc.aio.UnaryUnaryClientInterceptor):

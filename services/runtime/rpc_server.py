@@ -19,7 +19,7 @@ from opentelemetry.trace import SpanKind, StatusCode
 from services.core.errors import InvalidRequest, TokenmillError
 from services.runtime import names
 from services.runtime.logs import get_logger
-from services.runtime.metrics import RPC_SERVER_DURATION
+from services.runtime.metrics import RPC_SERVER_DURATION, exemplar
 from services.runtime.telemetry import context_from_headers, tracer
 from services.wire.errors import row_of, to_status
 
@@ -259,5 +259,5 @@ class _Call:
             self._span.set_status(StatusCode.ERROR)
         self._span.end()
         RPC_SERVER_DURATION.labels(self._method, self._code).observe(
-            time.perf_counter() - self._started
+            time.perf_counter() - self._started, exemplar(self._span)
         )

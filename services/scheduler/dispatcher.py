@@ -27,7 +27,7 @@ from services.scheduler.fleet import Fleet, Ticket, num_free
 from services.scheduler.hold import Hold, Settlement, Spawn, Word
 from services.scheduler.holdings import Holdings
 from services.scheduler.kv_tracker import KvTracker
-from services.scheduler.metrics import BUDGET_WASTE, PLACE_SECONDS
+from services.scheduler.metrics import PLACE_SECONDS, count_submission
 from services.scheduler.order import FairOrder
 from services.scheduler.placement import PlacementPolicy
 from services.scheduler.pull_plan import Demand
@@ -208,8 +208,7 @@ class Dispatcher:
         ):
             for entry, num_missing in zip(batch.requests, batch.missing_tokens, strict=True):
                 self._order.placed(entry, num_missing, now_s)
-            if batch.is_followed:
-                BUDGET_WASTE.observe(batch.waste(self._limits.batch))
+            count_submission(batch, self._limits.batch)
             holds = [self.holdings.claim(entry.key) for entry in batch.requests]
             self._spawn(self._submit(batch, holds, self._ticket(batch, now_s)))
         return TICK_S

@@ -19,9 +19,10 @@ from services.core.request import QueuedRequest, SubmissionOutcome
 from services.runtime import names
 from services.runtime.bus import mark_failed, processing
 from services.runtime.logs import bind_request, get_logger
+from services.runtime.metrics import exemplar
 from services.scheduler.dead_letters import DeadLetters
 from services.scheduler.hold import Hold, Settlement, Spawn, Word
-from services.scheduler.metrics import SETTLED
+from services.scheduler.metrics import QUEUE_WAIT, SETTLED
 from services.scheduler.order import HeldRequest, RequestKey
 from services.scheduler.queue_message import QueueMessage
 from services.scheduler.recent import Recent
@@ -135,6 +136,9 @@ class Holdings:
             hold.was_submitted = True
             wait_ms = max(0.0, (time.time() - hold.message.published_s) * 1000)
             hold.span.set_attribute(names.QUEUE_WAIT_MS, round(wait_ms, 3))
+            QUEUE_WAIT.labels(hold.entry.request.model, hold.entry.band).observe(
+                wait_ms / 1000, exemplar(hold.span)
+            )
         return hold
 
     def release(self, key: RequestKey, *, failed: bool) -> None:

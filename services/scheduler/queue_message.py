@@ -8,6 +8,8 @@ from collections.abc import Mapping
 import nats.errors
 from nats.aio.msg import Msg
 
+from services.runtime import names
+from services.runtime.bus import timed_operation
 from services.runtime.logs import get_logger
 from services.wire.subjects import lane_of_subject
 
@@ -60,9 +62,10 @@ class QueueMessage:
 
     async def _say(self, word: bytes) -> bool:
         try:
-            async with asyncio.timeout(SAY_TIMEOUT_S):
-                # Not Msg.ack and its like: they refuse a second word, which a redelivery needs.
-                await self._message._client.publish(self._message.reply, word)
+            with timed_operation("settle", names.REQUESTS_TEMPLATE):
+                async with asyncio.timeout(SAY_TIMEOUT_S):
+                    # Not Msg.ack and its like: they refuse a second word, which a redelivery needs.
+                    await self._message._client.publish(self._message.reply, word)
         except (nats.errors.Error, TimeoutError, OSError) as exc:
             log.warning("queue.word_lost", word=word.decode(), error=repr(exc))
             return False

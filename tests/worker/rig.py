@@ -24,6 +24,7 @@ from worker.engine_bridge import EngineBridge
 from worker.gateway_streams import GatewayStreams
 from worker.job import AdmissionRules, Job
 from worker.load_signal import LoadSignal
+from worker.metrics import WorkerMetrics
 from worker.servicer import WorkerServicer
 from worker.step_router import StepRouter
 from worker.tenant_outputs import TenantOutputs
@@ -83,7 +84,12 @@ async def rig(
         attach_timeout_s=options.attach_timeout_s,
     )
     router = StepRouter(
-        table, offers or NoOffers(), runner.finished, TenantOutputs(), trace_steps=True
+        table,
+        offers or NoOffers(),
+        runner.finished,
+        TenantOutputs(),
+        WorkerMetrics(MODEL, "worker-1", block_size=engine.load().block_size),
+        trace_steps=True,
     )
     engine.start(EngineBridge(asyncio.get_running_loop(), router.on_news))
     server = RpcServer()

@@ -58,6 +58,7 @@ class Child:
             log_path=str(self._log_path),
             num_restarts=self._num_restarts,
             is_ready=self._is_ready,
+            metrics_port=self.spec.metrics_port,
         )
 
     async def keep(self) -> None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass, replace
 
-from services.cli.cluster.options import ClusterOptions, ClusterPorts
-from services.cli.cluster.plan import ProcessSpec, Programs, Role, plan_cluster
+from services.cli.cluster.options import ClusterOptions, ClusterPorts, GatewayPorts
+from services.cli.cluster.plan import ProcessSpec, Programs, Role, plan_cluster, with_metrics
 from services.cli.cluster.ports import choose_more_ports
 
 
@@ -36,8 +36,10 @@ class Growth:
                 ports = replace(ports, workers=(fresh.grpc,) * number)
             case Role.GATEWAY:
                 options = replace(options, num_gateways=number)
-                ports = replace(ports, gateways=(fresh,) * number)
+                more = GatewayPorts(fresh.http, fresh.grpc)
+                ports = replace(ports, gateways=(more,) * number)
             case _:
                 ports = replace(ports, more_schedulers=(fresh.grpc,) * (number - 1))
         specs = plan_cluster(options, ports, self.programs, os.environ)
-        return next(spec for spec in specs if spec.name == f"{role.value}-{number}")
+        spec = next(spec for spec in specs if spec.name == f"{role.value}-{number}")
+        return with_metrics(spec, fresh.metrics)

@@ -61,6 +61,7 @@ class ClusterPorts:
 
     Attributes:
         nats_monitor: HTTP port of the broker, where it tells of its health.
+        metrics: of all processes but the broker, in the order of the plan.
         more_schedulers: beside the first one.
     """
 
@@ -72,6 +73,7 @@ class ClusterPorts:
     scheduler: int
     workers: tuple[int, ...]
     gateways: tuple[GatewayPorts, ...]
+    metrics: tuple[int, ...]
     more_schedulers: tuple[int, ...] = ()
 
 

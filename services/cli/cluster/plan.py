@@ -60,6 +60,7 @@ class ProcessSpec:
         grpc_port: where the standard health service answers; None: it has none.
         http_port: where http_path answers 200 when ready; None: it has none.
         grace_s: seconds from SIGTERM to SIGKILL.
+        metrics_port: where Prometheus finds its metrics; None: it has none.
     """
 
     name: str
@@ -71,6 +72,7 @@ class ProcessSpec:
     http_port: int | None = None
     http_path: str = "/readyz"
     grace_s: float = STOP_GRACE_S
+    metrics_port: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,7 +152,16 @@ def plan_cluster(
                 grace_s=options.drain_timeout_s + STOP_GRACE_S,
             )
         )
-    return tuple(specs)
+    broker, *others = specs
+    # A process that was added later bears a port of its own; see services.cli.cluster.growth.
+    told = [with_metrics(*pair) for pair in zip(others, ports.metrics, strict=False)]
+    return broker, *told, *others[len(told) :]
+
+
+def with_metrics(spec: ProcessSpec, port: int) -> ProcessSpec:
+    """The same process with this port for its metrics."""
+    environment = {**spec.environment, "TOKENMILL_METRICS_PORT": str(port)}
+    return replace(spec, environment=environment, metrics_port=port)
 
 
 def nats_config(options: ClusterOptions, ports: ClusterPorts) -> str:

@@ -6,6 +6,7 @@ import errno
 import random
 import socket
 from contextlib import ExitStack
+from dataclasses import dataclass
 
 from services.cli.cluster.options import LOOPBACK, ClusterOptions, ClusterPorts, GatewayPorts
 from services.cli.failure import CommandFailed
@@ -29,6 +30,9 @@ def choose_ports(options: ClusterOptions) -> ClusterPorts:
         def free() -> int:
             return _hold_free_port(held)
 
+        # Trace store, tokenizer, cache service and scheduler; then those that are counted.
+        num_metrics = 4 + options.num_workers + options.num_gateways
+
         return ClusterPorts(
             nats=free(),
             nats_monitor=free(),
@@ -38,21 +42,33 @@ def choose_ports(options: ClusterOptions) -> ClusterPorts:
             scheduler=free(),
             workers=tuple(free() for _ in range(options.num_workers)),
             gateways=gateways,
+            metrics=tuple(free() for _ in range(num_metrics)),
         )
 
 
-def choose_more_ports(beside: GatewayPorts | None = None) -> GatewayPorts:
+@dataclass(frozen=True, slots=True)
+class MorePorts:
+    """Of one more process; http: gateways alone use it."""
+
+    http: int
+    grpc: int
+    metrics: int
+
+
+def choose_more_ports(beside: GatewayPorts | None = None) -> MorePorts:
     """Ports for one more process; above those of a gateway if one is named.
 
     Raises:
         CommandFailed: there are none.
     """
     with ExitStack() as held:
+        metrics = _hold_free_port(held)
         if beside is None:
-            return GatewayPorts(http=_hold_free_port(held), grpc=_hold_free_port(held))
-        return GatewayPorts(
-            http=_hold_next_port(beside.http + 1, held),
-            grpc=_hold_next_port(beside.grpc + 1, held),
+            return MorePorts(_hold_free_port(held), _hold_free_port(held), metrics)
+        return MorePorts(
+            _hold_next_port(beside.http + 1, held),
+            _hold_next_port(beside.grpc + 1, held),
+            metrics,
         )
 
 

@@ -35,6 +35,7 @@ class ProcessState:
     log_path: str
     num_restarts: int = 0
     is_ready: bool = False
+    metrics_port: int | None = None
 
     @property
     def identity(self) -> ProcessIdentity | None:

@@ -15,6 +15,7 @@ from services.cli.cluster.events import ClusterEvent, EventKind, Report
 from services.cli.cluster.identity import identify
 from services.cli.cluster.plan import START_ORDER, STOP_ORDER, ProcessSpec, Role
 from services.cli.cluster.scale import read_request
+from services.cli.cluster.scrape_targets import forget_targets, write_targets
 from services.cli.cluster.state import ClusterState, forget_state, write_state
 from services.cli.failure import CommandFailed
 
@@ -173,6 +174,7 @@ class _Supervisor:
             )
         await asyncio.gather(*self._tasks)
         forget_state(self._plan.state_dir)
+        forget_targets(self._plan.state_dir)
         self._report(ClusterEvent(EventKind.CLUSTER_STOPPED))
 
     def _enter(self, phase: str, kind: EventKind) -> None:
@@ -182,16 +184,15 @@ class _Supervisor:
         self._report(ClusterEvent(kind, seconds=seconds))
 
     def _write_state(self) -> None:
-        write_state(
-            self._plan.state_dir,
-            replace(
-                self._plan.state,
-                phase=self._phase,
-                scale_error=self._scale_error,
-                supervisor=identify(os.getpid()),
-                processes=tuple(child.state for child in self._children),
-            ),
+        state = replace(
+            self._plan.state,
+            phase=self._phase,
+            scale_error=self._scale_error,
+            supervisor=identify(os.getpid()),
+            processes=tuple(child.state for child in self._children),
         )
+        write_state(self._plan.state_dir, state)
+        write_targets(self._plan.state_dir, state)
 
 
 def _fresh_log(logs: Path, name: str) -> Path:

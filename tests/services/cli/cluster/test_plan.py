@@ -27,6 +27,7 @@ PORTS = ClusterPorts(
     scheduler=6,
     workers=(7, 8),
     gateways=(GatewayPorts(8080, 50051), GatewayPorts(8081, 50052)),
+    metrics=(11, 12, 13, 14, 15, 16, 17, 18),
 )
 PROGRAMS = Programs(python="/venv/python", nats_server="/venv/nats-server", num_cpus=4)
 
@@ -93,8 +94,8 @@ def test_a_gateway_may_take_longer_than_its_own_drain():
 
 
 @pytest.mark.parametrize("order", [START_ORDER, STOP_ORDER])
-def test_every_role_has_its_place_in_the_order(order: tuple[object, ...]):
-    roles = [role for wave in order for role in (wave if isinstance(wave, frozenset) else [wave])]
+def test_every_role_has_its_place_in_the_order(order: tuple[frozenset[Role] | Role, ...]):
+    roles = [role for wave in order for role in ([wave] if isinstance(wave, Role) else wave)]
     assert sorted(roles) == sorted(Role)
 
 
@@ -121,3 +122,10 @@ def test_workers_do_not_spin_unless_the_user_says_how():
     assert plan()["worker-1"].environment["GOMP_SPINCOUNT"] == "1000"
     assert "GOMP_SPINCOUNT" not in plan(OMP_WAIT_POLICY="active")["worker-1"].environment
     assert "GOMP_SPINCOUNT" not in plan()["gateway-1"].environment
+
+
+def test_every_process_but_the_broker_tells_its_metrics():
+    specs = plan()
+    assert specs.pop("nats").metrics_port is None
+    assert [spec.metrics_port for spec in specs.values()] == list(PORTS.metrics)
+    assert specs["traces"].environment["TOKENMILL_METRICS_PORT"] == "11"

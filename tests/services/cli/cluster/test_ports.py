@@ -1,5 +1,6 @@
 import socket
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -8,8 +9,9 @@ from services.cli.cluster.ports import choose_ports
 from services.cli.failure import CommandFailed
 
 
-def options(**fields: int) -> ClusterOptions:
-    return ClusterOptions("m", "/m", Path("/state"), **{"http_port": 0, "grpc_port": 0} | fields)
+def options(**fields: Any) -> ClusterOptions:
+    given: dict[str, Any] = {"http_port": 0, "grpc_port": 0} | fields
+    return ClusterOptions("m", "/m", Path("/state"), **given)
 
 
 def test_no_port_is_given_twice():
@@ -23,10 +25,11 @@ def test_no_port_is_given_twice():
         ports.scheduler,
         *ports.workers,
         *(port for pair in ports.gateways for port in (pair.http, pair.grpc)),
+        *ports.metrics,
     ]
     assert len(ports.workers) == 3
     assert len(ports.gateways) == 2
-    assert len(set(chosen)) == len(chosen) == 13
+    assert len(set(chosen)) == len(chosen) == 13 + 9
 
 
 @pytest.mark.parametrize(("field", "flag"), [("http_port", "--http-port"), ("grpc_port", "--grpc")])

@@ -36,6 +36,12 @@ def test_a_further_process_is_as_a_larger_cluster_would_have_it(role: Role):
     assert spec.grpc_port not in {second.grpc_port, 7, 8, 50051, 50052}
 
 
+def test_a_further_process_has_a_port_of_its_own_for_metrics():
+    spec = Growth(OPTIONS, PORTS, PROGRAMS).spec(Role.SCHEDULER, 2)
+    assert spec.environment["TOKENMILL_METRICS_PORT"] == str(spec.metrics_port)
+    assert spec.metrics_port not in (None, *PORTS.metrics)
+
+
 def test_a_second_scheduler_has_a_name_of_its_own():
     spec = Growth(OPTIONS, PORTS, PROGRAMS).spec(Role.SCHEDULER, 2)
     assert spec.name == spec.environment["TOKENMILL_INSTANCE_ID"] == "scheduler-2"

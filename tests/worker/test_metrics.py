@@ -1,0 +1,64 @@
+from prometheus_client import REGISTRY, CollectorRegistry
+
+from services.core.load import WorkerLoad
+from tests.worker.conditions import until
+from tests.worker.fake_gateway import FakeGateway
+from tests.worker.rig import MODEL, make_request, rig
+from worker.engine.fake_engine import FakeEngine
+from worker.gpu_meter import GpuFigures, open_gpu_meter
+from worker.state_collector import StateCollector, ToldLoad
+
+LOAD = WorkerLoad(
+    max_requests=8,
+    num_running=2,
+    num_waiting=1,
+    num_free_blocks=30,
+    num_blocks=40,
+    block_size=32,
+    num_pending_prefill_tokens=100,
+)
+
+
+def value(name: str, **labels: str) -> float:
+    return REGISTRY.get_sample_value(name, labels) or 0.0
+
+
+async def test_an_answer_is_counted_in_steps_tokens_and_times():
+    engine = {"model_name": MODEL, "engine": "worker-1"}
+    computed = value("tokenmill_worker_prompt_tokens_total", model=MODEL, source="computed")
+    decoded = value("tokenmill_worker_step_tokens_total", model=MODEL, phase="decode")
+    answers = value("vllm:request_inference_time_seconds_count", **engine)
+    async with FakeGateway() as gateway, rig(FakeEngine()) as worker:
+        request = make_request("req-1", gateway.address, prompt_token_ids=tuple(range(100, 200)))
+        await worker.submit(request)
+        await until(lambda: len(worker.table) == 0)
+    assert value("tokenmill_worker_prompt_tokens_total", model=MODEL, source="computed") > computed
+    assert value("tokenmill_worker_step_tokens_total", model=MODEL, phase="decode") > decoded
+    assert value("vllm:request_inference_time_seconds_count", **engine) == answers + 1
+    assert value("tokenmill_worker_busy_seconds_total", model=MODEL) > 0
+
+
+def test_state_is_read_at_the_scrape_with_its_gpus():
+    registry = CollectorRegistry()
+    loads = [LOAD]
+    told = ToldLoad(lambda: loads[-1])
+    collector = StateCollector(
+        "m",
+        "worker-1",
+        load=told.last,
+        num_offers_dropped=lambda: 3,
+        gpus=lambda: [GpuFigures(0.5, 10, 80)],
+    )
+    registry.register(collector)
+
+    def sample(name: str, **labels: str) -> float | None:
+        return registry.get_sample_value(name, labels)
+
+    assert sample("tokenmill_worker_kv_blocks", model="m", state="held") == 10
+    assert sample("vllm:kv_cache_usage_perc", model_name="m", engine="worker-1") == 0.25
+    assert sample("tokenmill_worker_cache_offers_dropped_blocks_total", model="m") == 3
+    assert sample("tokenmill_worker_gpu_utilisation_ratio", gpu="0") == 0.5
+
+
+def test_without_a_driver_there_are_no_gpu_figures():
+    assert list(open_gpu_meter("libno-such-driver.so")()) == []
