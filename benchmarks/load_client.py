@@ -9,7 +9,8 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
@@ -109,42 +110,55 @@ async def ask(server: Server, body: Mapping[str, Any]) -> Reply:
         ServerRefused: an error instead of an answer, or within it.
         OSError: the connection failed.
     """
-    encoded = json.dumps(body).encode()
     reply = Reply(time.perf_counter())
+    async with aclosing(post_events(server, "/v1/completions", body)) as events:
+        async for chunk in events:
+            _take(chunk, time.perf_counter() - reply.began, reply)
+    reply.ended_s = time.perf_counter() - reply.began
+    return reply
+
+
+async def post_events(
+    server: Server,
+    route: str,
+    body: Mapping[str, Any],
+    headers: Mapping[str, str] | None = None,
+) -> AsyncGenerator[dict[str, Any], None]:
+    """Posts JSON and yields the events of the stream that comes back, up to its [DONE].
+
+    Raises:
+        ServerRefused: an error instead of an answer, or within it.
+        OSError: the connection failed.
+    """
+    encoded = json.dumps(body).encode()
     async with asyncio.timeout(_CONNECT_TIMEOUT_S):
         reader, writer = await asyncio.open_connection(server.host, server.port, limit=_LINE_LIMIT)
     try:
-        writer.write(_head(server, "POST", "/v1/completions", encoded) + encoded)
+        writer.write(_head(server, "POST", route, encoded, headers) + encoded)
         await writer.drain()
         status = await _skip_head(reader)
         if status != 200:
             why = (await reader.read(_LINE_LIMIT)).decode(errors="replace")
             raise ServerRefused(f"http {status}", why[:300])
-        await _read_events(reader, reply)
+        # Lines of the chunked framing stand between events and begin with no `data: `.
+        while line := await reader.readline():
+            if not line.startswith(_DATA):
+                continue
+            data = line[len(_DATA) :].strip()
+            if data == _DONE:
+                return
+            chunk = json.loads(data)
+            if "error" in chunk:
+                raise ServerRefused("error in stream", str(chunk["error"])[:300])
+            yield chunk
+        raise ServerRefused("broken stream", "it ended without [DONE]")
     except (asyncio.IncompleteReadError, asyncio.LimitOverrunError, ValueError) as exc:
         raise ServerRefused("broken stream", str(exc)) from exc
     finally:
         writer.close()
-    return reply
-
-
-async def _read_events(reader: asyncio.StreamReader, reply: Reply) -> None:
-    # Lines of the chunked framing stand between events and begin with no `data: `.
-    while line := await reader.readline():
-        if not line.startswith(_DATA):
-            continue
-        data = line[len(_DATA) :].strip()
-        now_s = time.perf_counter() - reply.began
-        if data == _DONE:
-            reply.ended_s = now_s
-            return
-        _take(json.loads(data), now_s, reply)
-    raise ServerRefused("broken stream", "it ended without [DONE]")
 
 
 def _take(chunk: dict[str, Any], now_s: float, reply: Reply) -> None:
-    if "error" in chunk:
-        raise ServerRefused("error in stream", str(chunk["error"])[:300])
     if any(choice.get("text") for choice in chunk.get("choices", ())):
         reply.event_s.append(now_s)
     if usage := chunk.get("usage"):
@@ -174,12 +188,15 @@ async def _whole_body(reader: asyncio.StreamReader) -> bytes:
     return rest[begin : end + 1]
 
 
-def _head(server: Server, method: str, route: str, body: bytes) -> bytes:
+def _head(
+    server: Server, method: str, route: str, body: bytes, headers: Mapping[str, str] | None = None
+) -> bytes:
+    more = "".join(f"{name}: {value}\r\n" for name, value in (headers or {}).items())
     key = f"authorization: Bearer {server.api_key}\r\n" if server.api_key else ""
     return (
         f"{method} {server.path}{route} HTTP/1.1\r\n"
         f"host: {server.host}:{server.port}\r\n"
         f"content-type: application/json\r\n"
         f"content-length: {len(body)}\r\n"
-        f"{key}connection: close\r\n\r\n"
+        f"{key}{more}connection: close\r\n\r\n"
     ).encode()

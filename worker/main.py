@@ -195,7 +195,7 @@ async def _cache(
     process: Process[WorkerSettings], engine: Engine
 ) -> tuple[CacheFetcher | NoFetcher, CacheOffers | NoOffers]:
     settings = process.settings
-    if not settings.cache_target:
+    if not settings.cache_target or not settings.prefix_cache:
         return NoFetcher(), NoOffers()
     channel = await process.stack.enter_async_context(open_channel(settings.cache_target))
     # Connected before the first request, whose deadline for the cache is short.

@@ -72,6 +72,10 @@ class WorkerSettings(ProcessSettings):
     """ngram guesses tokens from what the sequence said before and verifies them in one step, where
     that is measured to pay. The answer is the same."""
 
+    prefix_cache: bool = True
+    """Find computed K/V blocks again, here and in the cache service. False computes every prompt
+    whole: the answers are the same, later."""
+
     max_model_len: int | None = Field(default=None, ge=2)
     """Longest prompt plus answer, tokens; unset: the model's own."""
 
@@ -155,6 +159,7 @@ class WorkerSettings(ProcessSettings):
             max_batched_tokens=self.max_batched_tokens,
             itl_target_ms=self.itl_target_ms,
             speculation=self.speculation,
+            prefix_cache=self.prefix_cache,
             max_model_len=self.max_model_len,
             num_threads=self.num_threads,
         )

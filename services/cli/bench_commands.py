@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from services.cli import flags
+from services.cli.bench_cache_commands import bench_cache, bench_sessions
 
 bench = typer.Typer(help="Measure a cluster.", no_args_is_help=True)
 
@@ -248,13 +249,9 @@ def bench_peers(
     typer.echo(json.dumps(result) if as_json else page)
 
 
-@bench.command(
+bench.command(
     name="cache",
     add_help_option=False,
     context_settings={"allow_extra_args": True, "ignore_unknown_options": True},
-)
-def bench_cache(context: typer.Context) -> None:
-    """Eviction policies on a trace, beside the optimum (--help: options)."""
-    from services.cli.bench_cache import bench_cache as command
-
-    raise typer.Exit(command(context.args))
+)(bench_cache)
+bench.command(name="sessions")(bench_sessions)

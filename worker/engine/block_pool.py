@@ -46,10 +46,16 @@ class BlockPool:
 
     A block that nobody holds keeps its hash and can be found again until it is allocated anew.
     Not thread-safe, except that `holds` may be called from any thread.
+
+    Attributes:
+        remembers: whether blocks can be found at all.
     """
 
-    def __init__(self, num_blocks: int, listener: PoolListener | None = None) -> None:
+    def __init__(
+        self, num_blocks: int, listener: PoolListener | None = None, *, remembers: bool = True
+    ) -> None:
         self.num_blocks = num_blocks
+        self.remembers = remembers
         self._listener = listener
         self._num_refs = [0] * num_blocks
         self._hash_of: list[BlockHash | None] = [None] * num_blocks
@@ -117,6 +123,8 @@ class BlockPool:
             Whether it is now the block of this hash. A second block of the same content stays
             without a hash: block tables are append-only, so ids must not move.
         """
+        if not self.remembers:
+            return False
         if block_hash in self._block_of or self._hash_of[block_id] is not None:
             return False
         self._hash_of[block_id] = block_hash

@@ -48,7 +48,7 @@ class LoopEngine:
         # A sequence alone on the engine must always fit, or it would preempt itself for ever.
         self._max_model_len = min(runner.max_model_len, runner.num_blocks * self._layout.block_size)
         self._block_listener: PoolListener | None = None
-        self._pool = BlockPool(runner.num_blocks)
+        self._pool = self._new_pool()
         self._times = StepTimes()
         self._speculator = Speculator(self._times) if settings.speculation == "ngram" else None
         self._scheduler = self._new_scheduler()
@@ -78,7 +78,7 @@ class LoopEngine:
         """Tells a listener which blocks a prefix can hit. Once, before start."""
         assert self._thread is None, "the engine runs already"
         self._block_listener = listener
-        self._pool = BlockPool(self._runner.num_blocks, listener)
+        self._pool = self._new_pool()
         self._scheduler = self._new_scheduler()
 
     def start(self, listener: EngineListener) -> None:
@@ -276,8 +276,12 @@ class LoopEngine:
             )
         self._live.clear()
         self._pool.forget_all()
-        self._pool = BlockPool(self._runner.num_blocks, self._block_listener)
+        self._pool = self._new_pool()
         self._scheduler = self._new_scheduler()
+
+    def _new_pool(self) -> BlockPool:
+        remembers = self._settings.prefix_cache
+        return BlockPool(self._runner.num_blocks, self._block_listener, remembers=remembers)
 
     def _new_scheduler(self) -> StepScheduler:
         limits = SchedulerLimits(

@@ -41,7 +41,7 @@ class PrefixLookup:
 
     def is_being_computed(self, seq: LiveSequence, pending: set[BlockHash]) -> bool:
         """Whether the first block that a sequence would have to compute is among these."""
-        if not pending or seq.wants_prompt_logprobs:
+        if not pending or seq.wants_prompt_logprobs or not self._pool.remembers:
             return False
         hashes = self._findable_hashes(seq)
         num_hit = len(self._pool.match(hashes).block_ids)

@@ -39,6 +39,7 @@ class EngineSettings:
             target. 50 is twice as fast as people read.
         speculation: ngram verifies guesses that a sequence's own tokens suggest, where that is
             measured to pay; off makes none. The tokens are the same.
+        prefix_cache: find computed blocks again; without it every prompt is computed whole.
         max_model_len: longest prompt plus answer; None takes the model's own. The pool caps it too,
             so that a sequence alone on the engine always fits.
         num_threads: torch threads of a CPU engine; None leaves torch's choice.
@@ -56,6 +57,7 @@ class EngineSettings:
     max_batched_tokens: int = 512
     itl_target_ms: float = 50.0
     speculation: str = "off"
+    prefix_cache: bool = True
     max_model_len: int | None = None
     num_threads: int | None = None
 

@@ -212,6 +212,18 @@ def test_full_blocks_travel_to_another_engine(start: Rig):
     assert other_listener.blocks == []
 
 
+def test_without_a_prefix_cache_every_prompt_is_computed_whole(start: Rig):
+    engine, listener = start(settings=EngineSettings(prefix_cache=False))
+    # Together as well: nobody waits for what another computes.
+    for name in ("a", "b"):
+        engine.submit(greedy(name, PROMPT, 2))
+    listener.wait_finished("a", "b")
+    engine.submit(greedy("c", PROMPT, 2))
+    listener.wait_finished("c")
+    assert [listener.cached_tokens(name) for name in "abc"] == [0, 0, 0]
+    assert listener.token_ids("c") == _expected(PROMPT, 2)
+
+
 def test_a_refused_block_hurts_nobody(start: Rig):
     engine, listener = start()
     engine.submit(greedy("a", PROMPT, 2))

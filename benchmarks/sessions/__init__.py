@@ -1,0 +1,1 @@
+"""What `tokenmill bench sessions` measures: chats that go on, wherever their turns land."""
