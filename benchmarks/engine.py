@@ -10,8 +10,10 @@ from __future__ import annotations
 import statistics
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
+from benchmarks.engine_ratios import batch_8_over_1, int8_over_fp32
+from benchmarks.kv_cache import KvCachePlan, Ordered, measure_kv_cache
 from benchmarks.prose import TokenStream
 from benchmarks.quiet import alone
 from benchmarks.weights import WeightCount
@@ -21,7 +23,6 @@ BYTES_PER_WEIGHT = {"fp32": 4.0, "bf16": 2.0, "fp16": 2.0, "int8": 1.0, "int4": 
 
 GEMM_OF = {"fp32": "fp32", "bf16": "bf16", "fp16": "bf16", "int8": "int8", "int4": "int8"}
 PREFILL_TOKENS = 512
-KV_PROMPT_TOKENS = 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,14 +45,6 @@ class EnginePlan:
     kv_tokens: int = 512
     kv_samples: int = 5
     with_shares: bool = True
-
-
-class Ordered(Protocol):
-    """Something that carries out orders (benchmarks.children.Child)."""
-
-    def ask(self, order: Mapping[str, Any]) -> dict[str, Any]:
-        """Gives an order and waits for the answer."""
-        ...
 
 
 def measure_engine(
@@ -93,7 +86,9 @@ def measure_engine(
     }
     for name in names if plan.kv_tokens else ():
         with alone():
-            cache = measure_kv_cache(children[name], plan, stream)
+            cache = measure_kv_cache(
+                children[name], KvCachePlan(plan.kv_tokens, plan.kv_samples), stream
+            )
         results[name][f"kv_cache_speedup_{plan.kv_tokens}"] = cache["speedup"]
         results[name]["kv_cache"] = cache
         report(f"K/V cache, {name}")
@@ -104,37 +99,11 @@ def measure_engine(
                 for size in plan.batch_sizes
             }
         report(f"shares of a step, {name}")
+    for result in results.values():
+        result["batch_8_over_1"] = batch_8_over_1(result)
+    results["int8_over_fp32"] = int8_over_fp32(results)
     results["machine"] = limits
     return results
-
-
-def measure_kv_cache(child: Ordered, plan: EnginePlan, stream: TokenStream) -> dict[str, Any]:
-    """New tokens with the K/V cache, and without: everything recomputed for each.
-
-    With: all are generated. Without: a step costs a prefill of all tokens so far; it is measured
-    at some lengths and summed over all with straight lines between them.
-    """
-    on = child.ask(
-        {"do": "generate", "prompts": [stream.cut(KV_PROMPT_TOKENS)], "max_tokens": plan.kv_tokens}
-    )
-    last = KV_PROMPT_TOKENS + plan.kv_tokens - 1
-    gaps = max(1, plan.kv_samples - 1)
-    lengths = [KV_PROMPT_TOKENS + (last - KV_PROMPT_TOKENS) * i // gaps for i in range(gaps + 1)]
-    step_s = [
-        child.ask({"do": "generate", "prompts": [stream.cut(length)], "max_tokens": 1})["wall_s"]
-        for length in lengths
-    ]
-    off_s = sum(_between(lengths, step_s, length) for length in range(KV_PROMPT_TOKENS, last + 1))
-    return {
-        "new_tokens": plan.kv_tokens,
-        "prompt_tokens": KV_PROMPT_TOKENS,
-        "on_s": round(on["wall_s"], 3),
-        "off_s_from_samples": round(off_s, 3),
-        "off_step_ms": {
-            str(length): round(s * 1000, 1) for length, s in zip(lengths, step_s, strict=True)
-        },
-        "speedup": round(off_s / on["wall_s"], 2),
-    }
 
 
 def measure_shares(
@@ -229,16 +198,6 @@ def _median_machine(measured: Sequence[dict[str, Any]]) -> dict[str, Any]:
         },
         "num_threads": measured[0]["num_threads"],
     }
-
-
-def _between(lengths: Sequence[int], seconds: Sequence[float], length: int) -> float:
-    """Seconds at a length, on straight lines between the measured ones."""
-    for idx in range(1, len(lengths)):
-        left, right = lengths[idx - 1], lengths[idx]
-        if length <= right:
-            share = (length - left) / (right - left)
-            return seconds[idx - 1] + share * (seconds[idx] - seconds[idx - 1])
-    return seconds[-1]
 
 
 def _range(values: Sequence[float]) -> list[float]:

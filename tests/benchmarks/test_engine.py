@@ -6,7 +6,9 @@ from typing import Any
 
 import pytest
 
-from benchmarks.engine import EnginePlan, measure_engine, measure_kv_cache
+from benchmarks.engine import EnginePlan, measure_engine
+from benchmarks.engine_ratios import batch_8_over_1, int8_over_fp32
+from benchmarks.kv_cache import KvCachePlan, measure_kv_cache
 from benchmarks.prose import TokenStream
 from benchmarks.weights import WeightCount, count_weights
 
@@ -66,10 +68,25 @@ def test_precisions_take_turns_and_each_goes_first_as_often():
 
 
 def test_without_the_cache_every_token_costs_a_prefill_of_all_before_it():
-    figures = measure_kv_cache(FakeEngineChild("bf16", []), PLAN, stream())
+    figures = measure_kv_cache(FakeEngineChild("bf16", []), KvCachePlan(64, 3), stream())
     # 32 prompt tokens, then 64 steps over 32, 33, ... 95 tokens at 1 ms each.
     assert figures["off_s_from_samples"] == pytest.approx(sum(range(32, 96)) / 1000, abs=0.002)
     assert figures["on_s"] == pytest.approx(0.032 + 63 * 0.01)
+    assert figures["off_run_over_samples"] == pytest.approx(1.0)
+
+
+def test_a_batch_and_int8_are_compared_with_what_they_replace():
+    fp32: dict[str, Any] = {
+        "decode_tps": {"1": 50.0, "8": 200.0},
+        "decode_step_ms": {"1": 20.0, "8": 40.0},
+        "prefill_tps_512": 500.0,
+    }
+    assert batch_8_over_1(fp32) == {"output_tps": 4.0, "step_ms": 2.0}
+    assert batch_8_over_1({"decode_tps": {"1": 50.0}, "decode_step_ms": {"1": 20.0}}) is None
+    int8 = {"decode_tps": {"1": 200.0}, "prefill_tps_512": 1500.0}
+    ratios = {"decode_tps_1": 4.0, "prefill_tps_512": 3.0}
+    assert int8_over_fp32({"fp32": fp32, "int8": int8}) == ratios
+    assert int8_over_fp32({"int8": int8}) is None
 
 
 def test_no_two_prompts_begin_alike():
