@@ -5,15 +5,15 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 MODEL := $(VENV)/.model
 KERNELS := $(VENV)/.kernels
-SOURCES := services gateway worker cache_service benchmarks tests deploy setup.py
+SOURCES := services gateway worker cache_service benchmarks tokenmill_client tests deploy setup.py
 ONCE ?=
 PYTEST_ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test test-fast flow check fmt lint types layers protos protos-baseline compose-test gpu-check bench bench-peers clean page-vendor page-test
+.PHONY: help setup run test test-fast flow check fmt lint types layers protos protos-baseline compose-test gpu-check bench bench-peers clean page-vendor page-test client-node-test
 
 help: ## show this list
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-14s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-16s %s\n", $$1, $$2}'
 
 setup: $(INSTALLED) $(MODEL) $(KERNELS) ## make .venv, install, fetch the default model, compile the kernels
 
@@ -67,6 +67,10 @@ page-vendor: ## fetch the page's libraries again, as its lock file names them (n
 page-test: setup ## drive the page in Chromium against a cluster of its own (needs npm and chromium)
 	cd tests/page && npm ci --ignore-scripts --no-audit
 	$(BIN)/python tests/page/run.py
+
+client-node-test: setup ## ask a cluster of its own over gRPC from Node, with stubs made from protos/ (needs npm)
+	cd tests/node && npm ci --ignore-scripts --no-audit
+	$(BIN)/python tests/node/run.py
 
 gpu-check: setup ## conformance and benchmarks on a machine with an NVIDIA GPU
 	$(BIN)/python -m benchmarks.gpu_check

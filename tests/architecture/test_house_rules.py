@@ -32,11 +32,11 @@ def test_every_process_has_the_same_rooms(process: str):
         assert (ROOT / process / room).exists()
 
 
-@pytest.mark.parametrize("process", PROCESSES)
+@pytest.mark.parametrize("process", [*PROCESSES, "tokenmill_client"])
 def test_only_wire_speaks_protobuf_messages(process: str):
     for path in (ROOT / process).rglob("*.py"):
         for line in path.read_text().splitlines():
-            if line.startswith(("import tokenmill", "from tokenmill")):
+            if line.startswith(("import tokenmill.", "from tokenmill.")):
                 assert "_pb2_grpc" in line, f"{path.relative_to(ROOT)}: {line}"
 
 

@@ -1,0 +1,168 @@
+"""The client for asyncio; the same as Client, method for method."""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from collections.abc import AsyncGenerator, Callable, Sequence
+from types import TracebackType
+from typing import Any, Unpack
+
+import grpc
+from tokenmill.v1.inference_pb2_grpc import InferenceServiceStub
+
+from services.core.request import ChatMessage
+from services.wire.inference import (
+    AnswerPart,
+    ListedModel,
+    answer_part_from_pb,
+    chat_request_to_pb,
+    generate_request_to_pb,
+    list_models_request_to_pb,
+    list_models_response_from_pb,
+)
+from tokenmill_client.answer import Answer, joined
+from tokenmill_client.calls import CallOptions, chat_call, generate_call
+from tokenmill_client.connection import CHANNEL_OPTIONS, Tls, core_error, key_metadata
+from tokenmill_client.retries import Patience, Retries
+
+
+class AsyncClient:
+    """Asks a gateway, or several in turn; belongs to one event loop.
+
+    All methods raise the errors of this package, `TokenmillError` and below. Calls that a gateway
+    refuses for now are tried again, never after the first part of an answer.
+
+    Args:
+        target: "host:port", or "dns:///name:port" to take turns between all its addresses.
+        api_key: where the gateway asks for one.
+        tls: where the gateway speaks TLS.
+        timeout_s: of calls that name none.
+        retries: how patient to be.
+    """
+
+    def __init__(
+        self,
+        target: str = "localhost:50051",
+        *,
+        api_key: str | None = None,
+        tls: Tls | None = None,
+        timeout_s: float = 300.0,
+        retries: Retries | None = None,
+    ) -> None:
+        if tls is None:
+            self._channel = grpc.aio.insecure_channel(target, CHANNEL_OPTIONS)
+        else:
+            self._channel = grpc.aio.secure_channel(target, tls.credentials(), CHANNEL_OPTIONS)
+        self._stub = InferenceServiceStub(self._channel)
+        self._metadata = key_metadata(api_key)
+        self._timeout_s = timeout_s
+        self._retries = retries or Retries()
+
+    async def __aenter__(self) -> AsyncClient:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Ends what still runs. Twice is safe."""
+        await self._channel.close()
+
+    async def models(self) -> list[ListedModel]:
+        """The models that the key may use."""
+        patience = self._patience({})
+        while True:
+            try:
+                reply = await self._stub.ListModels(
+                    list_models_request_to_pb(),
+                    timeout=patience.left_s,
+                    metadata=self._metadata,
+                )
+                return list_models_response_from_pb(reply)
+            except grpc.aio.AioRpcError as exc:
+                error = core_error(exc)
+                pause_s = patience.pause_s(error)
+                if pause_s is None:
+                    raise error from exc
+            await asyncio.sleep(pause_s)
+
+    async def generate(self, prompt: str | Sequence[int], **options: Unpack[CallOptions]) -> Answer:
+        """Completes a text, or token ids."""
+        return joined([part async for part in self.stream_generate(prompt, **options)])
+
+    def stream_generate(
+        self, prompt: str | Sequence[int], **options: Unpack[CallOptions]
+    ) -> AsyncGenerator[AnswerPart, None]:
+        """The same, part by part; leaving or closing the iterator stops the request."""
+        request = generate_request_to_pb(generate_call(prompt, options))
+        return self._parts(self._stub.Generate, request, self._patience(options))
+
+    async def chat(
+        self, messages: str | Sequence[ChatMessage], **options: Unpack[CallOptions]
+    ) -> Answer:
+        """Answers a conversation, or one message of the user."""
+        return joined([part async for part in self.stream_chat(messages, **options)])
+
+    def stream_chat(
+        self, messages: str | Sequence[ChatMessage], **options: Unpack[CallOptions]
+    ) -> AsyncGenerator[AnswerPart, None]:
+        """The same, part by part; leaving or closing the iterator stops the request."""
+        request = chat_request_to_pb(chat_call(messages, options))
+        return self._parts(self._stub.Chat, request, self._patience(options))
+
+    def session(self, session_id: str | None = None) -> AsyncSession:
+        """A conversation that the gateways keep: a new one, or the one of this id."""
+        return AsyncSession(self, session_id or uuid.uuid4().hex)
+
+    def stream_turn(
+        self, session_id: str, text: str, **options: Unpack[CallOptions]
+    ) -> AsyncGenerator[AnswerPart, None]:
+        """A session's answer to the next message of the user; see AsyncSession."""
+        request = chat_request_to_pb(chat_call(text, options, session_id=session_id))
+        return self._parts(self._stub.Chat, request, self._patience(options, is_turn=True))
+
+    def _patience(self, options: CallOptions, *, is_turn: bool = False) -> Patience:
+        timeout_s = options.get("timeout_s", self._timeout_s)
+        return Patience(self._retries, timeout_s=timeout_s, is_turn=is_turn)
+
+    async def _parts(
+        self, method: Callable[..., Any], request: Any, patience: Patience
+    ) -> AsyncGenerator[AnswerPart, None]:
+        while True:
+            call = method(request, timeout=patience.left_s, metadata=self._metadata)
+            has_begun = False
+            try:
+                async for message in call:
+                    has_begun = True
+                    yield answer_part_from_pb(message)
+                return
+            except grpc.aio.AioRpcError as exc:
+                error = core_error(exc)
+                pause_s = None if has_begun else patience.pause_s(error)
+                if pause_s is None:
+                    raise error from exc
+            finally:
+                call.cancel()
+            await asyncio.sleep(pause_s)
+
+
+class AsyncSession:
+    """One conversation; its history is kept by the gateways and goes before each message."""
+
+    def __init__(self, client: AsyncClient, session_id: str) -> None:
+        self.session_id = session_id
+        self._client = client
+
+    async def ask(self, text: str, **options: Unpack[CallOptions]) -> Answer:
+        """The answer to the user's next message."""
+        return joined([part async for part in self.stream(text, **options)])
+
+    def stream(self, text: str, **options: Unpack[CallOptions]) -> AsyncGenerator[AnswerPart, None]:
+        """The same, part by part; one that is left before its end is not kept."""
+        return self._client.stream_turn(self.session_id, text, **options)
