@@ -8,12 +8,13 @@ KERNELS := $(VENV)/.kernels
 SOURCES := services gateway worker cache_service benchmarks tokenmill_client tests deploy setup.py
 ONCE ?=
 PYTEST_ARGS ?=
+CLIENTS := openai anthropic langchain
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test test-fast flow check fmt lint types layers protos protos-baseline compose-test gpu-check bench bench-peers clean page-vendor page-test client-node-test
+.PHONY: help setup run test test-fast flow check fmt lint types layers protos protos-baseline compose-test gpu-check bench bench-peers clean page-vendor page-test client-node-test clients
 
 help: ## show this list
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-16s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z%-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-16s %s\n", $$1, $$2}'
 
 setup: $(INSTALLED) $(MODEL) $(KERNELS) ## make .venv, install, fetch the default model, compile the kernels
 
@@ -54,6 +55,18 @@ protos-baseline: $(INSTALLED) ## after a release: what later protos must stay co
 
 compose-test: $(INSTALLED) ## bring up docker-compose.yml with two workers, ask, tear down
 	$(BIN)/python deploy/compose_test.py
+
+# Each client has an environment of its own: their pins conflict with ours and each other's.
+clients: setup $(CLIENTS:%=.clients/%/.installed) ## clients that others wrote, each against a cluster with API keys
+	$(BIN)/python tests/clients/run.py $(CLIENTS)
+
+client-%: setup .clients/%/.installed ## one of them: make client-openai
+	$(BIN)/python tests/clients/run.py $*
+
+.clients/%/.installed: tests/clients/%.txt
+	@test -x $(@D)/bin/python || $(PYTHON) -m venv $(@D)
+	@$(@D)/bin/pip install --quiet --requirement $<
+	@touch $@
 
 page-vendor: ## fetch the page's libraries again, as its lock file names them (needs npm)
 	cd gateway/page && npm ci --ignore-scripts

@@ -9,6 +9,7 @@ from dataclasses import replace
 
 from gateway.ask import Piece
 from gateway.choice import Choice
+from gateway.live_request import LiveRequest
 from gateway.record import AnswerRecord
 from services.core.quota import QuotaStatus
 from services.core.request import FinishReason, Usage
@@ -18,8 +19,9 @@ class Answer:
     """Joins choices; read once.
 
     Args:
-        choices: at least one, in order.
+        choices: at least one, in order: all of a prompt, then all of the next.
         record: told of the end.
+        num_choices: of each prompt.
         quota: what is left of the caller's limits.
         on_whole: awaited with the first choice's text before the last piece is given out, so that
             a client that has seen the end can rely on it.
@@ -30,11 +32,13 @@ class Answer:
         choices: Sequence[Choice],
         record: AnswerRecord,
         *,
+        num_choices: int = 1,
         quota: QuotaStatus,
         on_whole: Callable[[str], Awaitable[None]] | None = None,
     ) -> None:
         self.quota = quota
         self._choices = choices
+        self._num_choices = num_choices
         self._record = record
         self._on_whole = on_whole
         self._seen: list[str] = []
@@ -102,13 +106,21 @@ class Answer:
                 await stream.aclose()
 
     async def _end(self, reason: FinishReason) -> Usage:
-        live = self._choices[0].live
-        usage = Usage(
-            prompt_tokens=len(live.request.prompt_token_ids),
-            completion_tokens=sum(choice.num_tokens for choice in self._choices),
-            cached_tokens=live.cached_tokens,
+        usage = usage_so_far(
+            [(choice.live, choice.num_tokens) for choice in self._choices],
+            num_choices=self._num_choices,
         )
         if self._on_whole is not None:
             await self._on_whole("".join(self._seen))
         self._record.finished(usage, reason)
         return usage
+
+
+def usage_so_far(requests: Sequence[tuple[LiveRequest, int]], *, num_choices: int) -> Usage:
+    """What choices have used, each with its number of tokens; a prompt counts once."""
+    firsts = [live for live, _ in requests[::num_choices]]
+    return Usage(
+        prompt_tokens=sum(len(live.request.prompt_token_ids) for live in firsts),
+        completion_tokens=sum(num_tokens for _, num_tokens in requests),
+        cached_tokens=sum(live.cached_tokens for live in firsts),
+    )

@@ -59,7 +59,8 @@ class Ask:
         begins_session: the door made session_id for this request.
         default_max_tokens: the door's own default, where its wire format has one.
         stream: whether the caller sees pieces; for spans.
-        num_choices: answers to give; the door has checked it.
+        num_choices: answers to give to each prompt; the door has checked it.
+        more_prompts: answered beside `prompt`, their choices after its own.
     """
 
     request_id: str
@@ -74,6 +75,17 @@ class Ask:
     default_max_tokens: int | None = None
     stream: bool = True
     num_choices: int = 1
+    more_prompts: tuple[Prompt, ...] = ()
+
+    @property
+    def prompts(self) -> tuple[Prompt, ...]:
+        """All of them, in order."""
+        return (self.prompt, *self.more_prompts)
+
+    @property
+    def num_answers(self) -> int:
+        """Choices of all prompts together."""
+        return self.num_choices * len(self.prompts)
 
     @property
     def tenant(self) -> str:

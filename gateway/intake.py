@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import secrets
 import time
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
@@ -11,13 +10,13 @@ from dataclasses import replace
 
 from opentelemetry import trace
 
-from gateway.answer import Answer
+from gateway.admission import Admission
+from gateway.answer import Answer, usage_so_far
 from gateway.ask import Ask, ChatPrompt
 from gateway.catalog import Catalog, ServedModel
 from gateway.choice import Choice
 from gateway.dispatch import Dispatcher
 from gateway.drain_rate import DrainRate
-from gateway.length import fit_answer
 from gateway.live_request import LiveRequest
 from gateway.live_requests import LiveRequests
 from gateway.metrics import REQUESTS_REFUSED
@@ -25,10 +24,8 @@ from gateway.prompts import PromptReader, too_late
 from gateway.queue_watch import QueueWatch
 from gateway.quota.quotas import Grant, Quotas
 from gateway.record import AnswerRecord
-from gateway.request_ids import choice_request_id
 from gateway.sessions import Sessions, Turn
 from gateway.text_stream import TextStream
-from gateway.trimming import trim
 from gateway.usage_book import UsageBook
 from services.core.caller import Scope
 from services.core.errors import (
@@ -37,7 +34,6 @@ from services.core.errors import (
     TokenmillError,
 )
 from services.core.request import QueuedRequest, Usage
-from services.core.sampling import check_sampling, seed_of_choice
 from services.runtime.telemetry import current_trace
 
 _DRAIN_RETRY_AFTER_S = 2.0
@@ -67,14 +63,13 @@ class Intake:
         self.is_draining = False
         self.reply_to = ""
         self._catalog = catalog
-        self._prompts = prompts
+        self._admission = Admission(prompts, default_max_tokens)
         self._live = live_requests
         self._dispatcher = dispatcher
         self._queue = queue
         self._sessions = sessions
         self._quotas = quotas
         self._usage = usage
-        self._default_max_tokens = default_max_tokens
         self._drain_rate = DrainRate()
         self._num_open = 0
         self._is_idle = asyncio.Event()
@@ -98,7 +93,7 @@ class Intake:
 
     async def _let_in(self, ask: Ask) -> tuple[ServedModel, Grant]:
         try:
-            self._check_open(ask.num_choices)
+            self._check_open(ask.num_answers)
             model = self._authorize(ask)
             return model, await self._quotas.enter(ask.caller)
         except TokenmillError as exc:
@@ -127,8 +122,8 @@ class Intake:
             with trace.use_span(record.span, record_exception=False, set_status_on_exception=False):
                 if ask.session_id and isinstance(ask.prompt, ChatPrompt):
                     turn = await self._sessions.begin(ask, ask.prompt)
-                    ask = replace(ask, prompt=await self._trimmed(ask, turn, model))
-                for request in await self._requests(ask, model, grant):
+                    ask = replace(ask, prompt=await self._admission.trimmed(ask, turn, model))
+                for request in await self._admission.requests(ask, model, grant, self.reply_to):
                     self._queue.check_deadline(request)
                     live = LiveRequest(request, current_trace())
                     self._live.add(live)
@@ -150,6 +145,7 @@ class Intake:
             yield Answer(
                 choices,
                 record,
+                num_choices=ask.num_choices,
                 quota=grant.status(),
                 on_whole=turn.commit if turn is not None else None,
             )
@@ -194,59 +190,6 @@ class Intake:
         ask.caller.require_model(model.name)
         return model
 
-    async def _trimmed(self, ask: Ask, turn: Turn, model: ServedModel) -> ChatPrompt:
-        async def count(prompt: ChatPrompt) -> int:
-            deadline = ask.deadline_unix_ms
-            return len(await self._prompts.token_ids(prompt, model, deadline_unix_ms=deadline))
-
-        return await trim(
-            turn.prompt,
-            num_new=turn.num_new_messages,
-            max_tokens=ask.sampling.max_tokens,
-            max_model_len=model.description.max_model_len,
-            count=count,
-        )
-
-    async def _requests(self, ask: Ask, model: ServedModel, grant: Grant) -> list[QueuedRequest]:
-        """Validates and tokenizes; one request for each choice.
-
-        All have the same prompt, so the choices on a worker share its blocks.
-        """
-        accepted_unix_ms = int(time.time() * 1000)
-        check_sampling(ask.sampling, vocab_size=model.description.vocab_size)
-        token_ids = await self._prompts.token_ids(
-            ask.prompt, model, deadline_unix_ms=ask.deadline_unix_ms
-        )
-        sampling = fit_answer(
-            ask.sampling,
-            num_prompt_tokens=len(token_ids),
-            prompt_field=ask.prompt.field,
-            max_model_len=model.description.max_model_len,
-            default_max_tokens=ask.default_max_tokens or self._default_max_tokens,
-            max_total_tokens=grant.max_tokens,
-        )
-        await grant.reserve_tokens(len(token_ids) + ask.num_choices * (sampling.max_tokens or 0))
-        if sampling.top_k >= model.description.vocab_size:
-            # All of them, which is 0; the wire's field is narrower than a caller's number.
-            sampling = replace(sampling, top_k=0)
-        seed = secrets.randbits(63) if sampling.seed is None else sampling.seed
-        return [
-            QueuedRequest(
-                request_id=choice_request_id(ask.request_id, choice_idx),
-                attempt=1,
-                model=model.name,
-                prompt_token_ids=token_ids,
-                sampling=replace(sampling, seed=seed_of_choice(seed, choice_idx)),
-                tenant=ask.tenant,
-                session_id=ask.session_id,
-                deadline_unix_ms=ask.deadline_unix_ms,
-                reply_to=self.reply_to,
-                request_class=ask.request_class,
-                accepted_unix_ms=accepted_unix_ms,
-            )
-            for choice_idx in range(ask.num_choices)
-        ]
-
     def _watch_deadline(self, live: LiveRequest) -> None:
         def expire() -> None:
             live.fail(too_late())
@@ -271,10 +214,8 @@ class Intake:
             self._let_go(live)
         used = record.usage or Usage()
         if lives and record.usage is None:
-            used = Usage(
-                len(lives[0].request.prompt_token_ids),
-                sum(len(live.token_ids) for live in lives),
-                lives[0].cached_tokens,
+            used = usage_so_far(
+                [(live, len(live.token_ids)) for live in lives], num_choices=ask.num_choices
             )
         if lives:
             self._usage.add(ask.caller, used)

@@ -20,7 +20,12 @@ from gateway.http.quota_headers import quota_headers
 from gateway.http.sse import EventStream, event, send_reply
 from gateway.intake import Intake
 from services.core.caller import Caller
-from services.core.errors import DeadlineExceeded, RequestCancelled, TokenmillError
+from services.core.errors import (
+    DeadlineExceeded,
+    InvalidRequest,
+    RequestCancelled,
+    TokenmillError,
+)
 from services.runtime.logs import get_logger
 
 log = get_logger(__name__)
@@ -85,6 +90,7 @@ class Exchange:
         keep: awaited when all is written but the last piece has not been sent: what a client that
             has seen the end can rely on.
         error_event: how an error is said after the stream has begun.
+        spelt: fields that this route's clients know by another name.
     """
 
     ask: Ask
@@ -93,6 +99,7 @@ class Exchange:
     begin: Callable[[Answer], None] | None = None
     keep: Callable[[], Awaitable[None]] | None = None
     error_event: Callable[[BaseException], bytes] = openai_error_event
+    spelt: Mapping[str, str] = field(default_factory=dict)
 
 
 class AnswerRoute:
@@ -132,7 +139,21 @@ async def answer_exchange(intake: Intake, exchange: Exchange, receive: Receive, 
     Raises:
         TokenmillError: refused, or broken off before anything was sent.
     """
-    await _until_disconnect(receive, _reply(intake, exchange, send))
+    try:
+        await _until_disconnect(receive, _reply(intake, exchange, send))
+    except InvalidRequest as exc:
+        raise respelt(exc, exchange.spelt) from exc
+
+
+def respelt(error: InvalidRequest, spelt: Mapping[str, str]) -> InvalidRequest:
+    """The error with the field as the caller spells it."""
+    name = spelt.get(error.field or "")
+    if name is None:
+        return error
+    message = error.message
+    if message.startswith(f"{error.field} "):
+        message = name + message[len(error.field or "") :]
+    return InvalidRequest(message, field=name, reason=error.reason)
 
 
 async def _reply(intake: Intake, exchange: Exchange, send: Send) -> None:

@@ -12,6 +12,7 @@ from gateway.http.answering import Exchange, RequestHead
 from gateway.http.anthropic_wire import MessageWriter, anthropic_error_event
 from gateway.http.body import decode_body, refuse_unless_neutral
 from gateway.http.messages import text_of
+from gateway.http.sampling_fields import LEAST_TOP_P
 from gateway.http.token_routes import Counting
 from services.core.errors import InvalidRequest
 from services.core.request import ChatMessage
@@ -96,6 +97,7 @@ class AnthropicMessages:
         """
         call = decode_body(_MESSAGES_DECODER, body)
         _refuse(call)
+        _refuse_prefill(call)
         model = self._catalog.find(call.model).name
         ask = Ask(
             request_id=head.request_id,
@@ -107,7 +109,13 @@ class AnthropicMessages:
             stream=bool(call.stream),
         )
         writer = MessageWriter(f"msg_{head.request_id}", model)
-        return Exchange(ask, writer, begin=writer.begin, error_event=anthropic_error_event)
+        return Exchange(
+            ask,
+            writer,
+            begin=writer.begin,
+            error_event=anthropic_error_event,
+            spelt={"stop": "stop_sequences"},
+        )
 
     def parse_count(self, body: bytes, head: RequestHead) -> Counting:
         """Body to what is to be counted.
@@ -130,6 +138,15 @@ def _refuse(call: CountFields) -> None:
         refuse_unless_neutral(field, getattr(call, field, None), neutral)
 
 
+def _refuse_prefill(call: CountFields) -> None:
+    """An answer that goes on in the middle of a message is not supported."""
+    if call.messages and call.messages[-1].role == "assistant":
+        field = f"messages[{len(call.messages) - 1}].role"
+        raise InvalidRequest(
+            f"{field} is 'assistant'; allowed in the last message: user", field=field
+        )
+
+
 def _sampling(call: MessagesFields) -> SamplingParams:
     default = SamplingParams()
     temperature = default.temperature if call.temperature is None else call.temperature
@@ -141,7 +158,7 @@ def _sampling(call: MessagesFields) -> SamplingParams:
         max_tokens=call.max_tokens,
         temperature=temperature,
         top_k=default.top_k if call.top_k is None else call.top_k,
-        top_p=default.top_p if call.top_p is None else call.top_p,
+        top_p=default.top_p if call.top_p is None else call.top_p or LEAST_TOP_P,
         stop=tuple(call.stop_sequences or ()),
     )
 

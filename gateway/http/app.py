@@ -23,6 +23,7 @@ from gateway.http.models import ListModels, ShowModel
 from gateway.http.native import NativeRoutes
 from gateway.http.page import Page
 from gateway.http.probes import Readyz, livez, metrics
+from gateway.http.responses.input_items import ShowInputItems
 from gateway.http.responses.routes import (
     CreateResponse,
     KeptResponse,
@@ -94,6 +95,7 @@ def build_app(
         Route("/v1/responses", create_response, methods=["POST"]),
         Route(response, KeptResponse(shelf, leave, shown), methods=["GET"]),
         Route(response, KeptResponse(shelf, delete, deleted), methods=["DELETE"]),
+        Route(f"{response}/input_items", ShowInputItems(shelf), methods=["GET"]),
         Route(f"{response}/cancel", KeptResponse(shelf, cancel, shown), methods=["POST"]),
         answering("/v1/messages", anthropic.parse),
         Route("/v1/messages/count_tokens", counting(anthropic.parse_count), methods=["POST"]),

@@ -9,7 +9,13 @@ from typing import Any, TypeVar
 import msgspec
 from starlette.types import Receive, Scope
 
-from services.core.errors import BodyTooLarge, DeadlineExceeded, InvalidRequest, RequestCancelled
+from services.core.errors import (
+    BodyTooLarge,
+    DeadlineExceeded,
+    InvalidRequest,
+    RequestCancelled,
+    UnsupportedMediaType,
+)
 
 _PATH = re.compile(r" - at `\$\.?(?P<path>[^`]*)`$")
 _NAMED = re.compile(r"(?:unknown|required) field `(?P<name>[^`]*)`")
@@ -21,15 +27,18 @@ T = TypeVar("T")
 
 
 async def read_body(scope: Scope, receive: Receive, *, limit_bytes: int) -> bytes:
-    """The whole body.
+    """The whole body. One that does not say what it is, is taken for JSON.
 
     Raises:
+        UnsupportedMediaType: it says that it is no JSON.
         BodyTooLarge: said or sent more than limit_bytes.
         DeadlineExceeded: the client sends too slowly.
         RequestCancelled: the client left before the end.
     """
     for key, value in scope["headers"]:
-        if key == b"content-length" and value.isdigit() and int(value) > limit_bytes:
+        if key == b"content-type":
+            _check_json(value.decode("latin-1"))
+        elif key == b"content-length" and value.isdigit() and int(value) > limit_bytes:
             raise BodyTooLarge(size_bytes=int(value), limit_bytes=limit_bytes)
     try:
         async with asyncio.timeout(BODY_TIMEOUT_S):
@@ -38,6 +47,14 @@ async def read_body(scope: Scope, receive: Receive, *, limit_bytes: int) -> byte
         raise DeadlineExceeded(
             f"the body was not whole after {BODY_TIMEOUT_S:g} s", reason="BODY_TOO_SLOW"
         ) from exc
+
+
+def _check_json(content_type: str) -> None:
+    kind = content_type.partition(";")[0].strip().lower()
+    if kind and kind != "application/json" and not kind.endswith("+json"):
+        raise UnsupportedMediaType(
+            f"content-type is {kind[:64]!r}; allowed: application/json", field="content-type"
+        )
 
 
 async def _receive_all(receive: Receive, limit_bytes: int) -> bytes:

@@ -6,20 +6,21 @@ from typing import Any
 
 import msgspec
 
-from gateway.ask import Ask, ChatPrompt, Piece
+from gateway.ask import ChatPrompt, Piece
 from gateway.catalog import Catalog
 from gateway.http.answering import Exchange, RequestHead
 from gateway.http.body import decode_body
 from gateway.http.logprob_fields import ChatLogprobs
 from gateway.http.messages import MessageFields, messages_of
-from gateway.http.openai_wire import OpenaiWriter
-from gateway.http.sampling_fields import (
-    SamplingFields,
+from gateway.http.openai_call import (
+    OpenaiFields,
+    ask_of,
+    check_stream_options,
+    frame_of,
     num_choices_of,
-    refuse_unsupported,
-    request_class_of,
-    sampling_of,
 )
+from gateway.http.openai_wire import OpenaiWriter
+from gateway.http.sampling_fields import refuse_unsupported, sampling_of
 from services.core.errors import InvalidRequest
 from services.core.request import FinishReason
 
@@ -35,23 +36,17 @@ _NEUTRAL_VALUES: dict[str, tuple[Any, ...]] = {
     "reasoning_effort": ("none",),
     "verbosity": ("medium",),
     "web_search_options": (),
+    "moderation": (),
+    "prompt_cache_options": (),
+    "prompt_cache_retention": ("in_memory",),
 }
 
 
-class StreamOptions(msgspec.Struct, forbid_unknown_fields=True):
-    """`stream_options`; padding against traffic analysis is not added, and none is needed."""
-
-    include_usage: bool | None = None
-    include_obfuscation: bool | None = None
-
-
-class ChatCompletionFields(SamplingFields, kw_only=True, forbid_unknown_fields=True):
+class ChatCompletionFields(OpenaiFields, kw_only=True, forbid_unknown_fields=True):
     """The body."""
 
     messages: list[MessageFields]
     max_completion_tokens: int | None = None
-    stream_options: StreamOptions | None = None
-    n: int | None = None
     logprobs: bool | None = None
     top_logprobs: int | None = None
 
@@ -66,6 +61,9 @@ class ChatCompletionFields(SamplingFields, kw_only=True, forbid_unknown_fields=T
     reasoning_effort: Any = None
     verbosity: Any = None
     web_search_options: Any = None
+    moderation: Any = None
+    prompt_cache_options: Any = None
+    prompt_cache_retention: Any = None
 
 
 _DECODER = msgspec.json.Decoder(ChatCompletionFields)
@@ -85,30 +83,29 @@ class ChatCompletions:
         """
         call = decode_body(_DECODER, body)
         refuse_unsupported(call, _NEUTRAL_VALUES)
+        check_stream_options(call.stream_options, call.stream)
         served = self._catalog.find(call.model or "")
         model = served.name
-        ask = Ask(
-            request_id=head.request_id,
-            caller=head.caller,
-            prompt=ChatPrompt(messages_of(call.messages)),
-            deadline_unix_ms=head.deadline_unix_ms,
+        ask = ask_of(
+            call,
+            head,
+            (ChatPrompt(messages_of(call.messages)),),
+            sampling_of(call, max_tokens=_max_tokens(call), logprobs=_num_logprobs(call)),
             model=model,
-            sampling=sampling_of(call, max_tokens=_max_tokens(call), logprobs=_num_logprobs(call)),
-            request_class=request_class_of(call),
             stream=bool(call.stream),
             num_choices=num_choices_of(call.n),
         )
-        options = call.stream_options or StreamOptions()
         writer = ChatWriter(
             ChatLogprobs(served.loaded.vocabulary),
             reply_id=f"chatcmpl-{head.request_id}",
             kind="chat.completion",
             chunk_kind="chat.completion.chunk",
-            model=model,
-            include_usage=bool(options.include_usage),
-            return_token_ids=bool(call.return_token_ids),
+            **frame_of(call, model),
         )
-        return Exchange(ask, writer)
+        spelt = {"logprobs": "top_logprobs"}
+        if call.max_completion_tokens is not None:
+            spelt["max_tokens"] = "max_completion_tokens"
+        return Exchange(ask, writer, spelt=spelt)
 
 
 class ChatWriter(OpenaiWriter):

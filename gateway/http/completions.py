@@ -2,27 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
 
-from gateway.ask import Ask, ChatPrompt, Piece, Prompt, TextPrompt, TokenPrompt
+from gateway.ask import ChatPrompt, Piece, Prompt, TextPrompt, TokenPrompt
 from gateway.catalog import Catalog
 from gateway.detokenizer import TokenVocabulary
 from gateway.http.answering import Exchange, RequestHead
 from gateway.http.body import decode_body
-from gateway.http.chat_completions import StreamOptions
 from gateway.http.logprob_fields import CompletionLogprobs
-from gateway.http.openai_wire import OpenaiWriter
-from gateway.http.sampling_fields import (
-    SamplingFields,
+from gateway.http.openai_call import (
+    OpenaiFields,
+    ask_of,
+    check_stream_options,
+    frame_of,
     num_choices_of,
-    refuse_unsupported,
-    request_class_of,
-    sampling_of,
 )
+from gateway.http.openai_wire import OpenaiWriter
+from gateway.http.sampling_fields import refuse_unsupported, sampling_of
 from services.core.errors import InvalidRequest
 from services.core.request import FinishReason
+from services.core.sampling import MAX_CHOICES
 
 # The public default of this route is 16, so that a forgotten limit stays cheap.
 DEFAULT_MAX_TOKENS = 16
@@ -31,12 +33,10 @@ _NEUTRAL_VALUES: dict[str, tuple[Any, ...]] = {"suffix": ("",)}
 MAX_LOGPROBS = 5
 
 
-class CompletionFields(SamplingFields, kw_only=True, forbid_unknown_fields=True):
-    """The body; a list is token ids, or one text."""
+class CompletionFields(OpenaiFields, kw_only=True, forbid_unknown_fields=True):
+    """The body; a list is one prompt's token ids, or several prompts as texts or token ids."""
 
-    prompt: str | list[str | int]
-    stream_options: StreamOptions | None = None
-    n: int | None = None
+    prompt: str | list[str | int | list[int]]
     best_of: int | None = None
     logprobs: int | None = None
     echo: bool | None = None
@@ -61,55 +61,54 @@ class Completions:
         """
         call = decode_body(_DECODER, body)
         refuse_unsupported(call, _NEUTRAL_VALUES)
+        check_stream_options(call.stream_options, call.stream)
         served = self._catalog.find(call.model or "")
         model, vocabulary = served.name, served.loaded.vocabulary
-        prompt = prompt_of(call.prompt)
+        prompts = prompts_of(call.prompt)
         logprobs = _num_logprobs(call)
-        ask = Ask(
-            request_id=head.request_id,
-            caller=head.caller,
-            prompt=prompt,
-            deadline_unix_ms=head.deadline_unix_ms,
-            model=model,
-            sampling=sampling_of(
-                call,
-                max_tokens=call.max_tokens,
-                logprobs=logprobs,
-                prompt_logprobs=logprobs if call.echo else None,
-            ),
-            default_max_tokens=DEFAULT_MAX_TOKENS,
-            request_class=request_class_of(call),
-            stream=bool(call.stream),
-            num_choices=_num_choices(call),
+        num_choices = _num_choices(call, len(prompts))
+        sampling = sampling_of(
+            call,
+            max_tokens=call.max_tokens,
+            logprobs=logprobs,
+            prompt_logprobs=logprobs if call.echo else None,
         )
-        options = call.stream_options or StreamOptions()
+        ask = ask_of(
+            call,
+            head,
+            prompts,
+            sampling,
+            model=model,
+            default_max_tokens=DEFAULT_MAX_TOKENS,
+            stream=bool(call.stream),
+            num_choices=num_choices,
+        )
+        echoes = [_text_of(prompt, vocabulary) for prompt in prompts] if call.echo else []
         writer = CompletionWriter(
             CompletionLogprobs(vocabulary),
-            _text_of(prompt, vocabulary) if call.echo else "",
+            [echo for echo in echoes for _ in range(num_choices)],
             reply_id=f"cmpl-{head.request_id}",
             kind="text_completion",
             chunk_kind="text_completion",
-            model=model,
-            include_usage=bool(options.include_usage),
-            return_token_ids=bool(call.return_token_ids),
+            **frame_of(call, model),
         )
         return Exchange(ask, writer)
 
 
 class CompletionWriter(OpenaiWriter):
-    """Choices of text replies; each begins with the echo, if there is one."""
+    """Choices of text replies; each begins with its echo, if there is one."""
 
-    def __init__(self, logprobs: CompletionLogprobs, echo: str, **frame: Any) -> None:
+    def __init__(self, logprobs: CompletionLogprobs, echoes: Sequence[str], **frame: Any) -> None:
         super().__init__(**frame)
         self._logprobs = logprobs
-        self._echo = echo
+        self._echoes = echoes
 
     def opening(self, piece: Piece) -> tuple[bytes, ...]:
         """The prompt, in a chunk of its own, if it is echoed."""
-        if not self._echo:
+        if not self._echoes:
             return ()
         logprobs = self._logprobs.prompt_member(piece)
-        return (_choice(piece, self._echo, logprobs, b"null"),)
+        return (_choice(piece, self._echoes[piece.choice_idx], logprobs, b"null"),)
 
     def delta(self, piece: Piece) -> bytes:
         """New text."""
@@ -125,7 +124,7 @@ class CompletionWriter(OpenaiWriter):
         reason = piece.finish_reason or FinishReason.STOP
         return _choice(
             piece,
-            self._echo + piece.text,
+            (self._echoes[piece.choice_idx] if self._echoes else "") + piece.text,
             self._logprobs.whole_member(piece),
             b'"%b"' % reason.value.encode(),
             self.token_ids_member(piece),
@@ -160,8 +159,14 @@ def _num_logprobs(call: CompletionFields) -> int | None:
     return call.logprobs
 
 
-def _num_choices(call: CompletionFields) -> int:
+def _num_choices(call: CompletionFields, num_prompts: int) -> int:
     num_choices = num_choices_of(call.n)
+    if num_choices * num_prompts > MAX_CHOICES:
+        raise InvalidRequest(
+            f"prompt has {num_prompts} prompts, each with {num_choices} answers; allowed:"
+            f" {MAX_CHOICES} answers together",
+            field="prompt",
+        )
     if call.best_of is not None and call.best_of != num_choices:
         raise InvalidRequest(
             f"best_of is {call.best_of}; allowed: absent, or the same as n, {num_choices}",
@@ -171,20 +176,37 @@ def _num_choices(call: CompletionFields) -> int:
     return num_choices
 
 
-def prompt_of(prompt: str | list[str | int]) -> Prompt:
-    """One prompt; several in one request are not supported.
+def prompts_of(prompt: str | list[str | int | list[int]]) -> tuple[Prompt, ...]:
+    """One prompt, or several.
 
     Raises:
-        InvalidRequest: several texts, or texts and ids together.
+        InvalidRequest: token ids beside prompts.
     """
     if isinstance(prompt, str):
-        return TextPrompt(prompt)
-    token_ids = [entry for entry in prompt if isinstance(entry, int)]
-    texts = [entry for entry in prompt if isinstance(entry, str)]
-    if not texts:
-        return TokenPrompt(tuple(token_ids))
-    if token_ids or len(texts) > 1:
+        return (TextPrompt(prompt),)
+    token_ids = tuple(entry for entry in prompt if isinstance(entry, int))
+    if len(token_ids) == len(prompt):
+        return (TokenPrompt(token_ids),)
+    if token_ids:
         raise InvalidRequest(
-            f"prompt has {len(prompt)} entries; allowed: one text, or token ids", field="prompt"
+            "prompt has token ids beside prompts; allowed: token ids, or prompts", field="prompt"
         )
-    return TextPrompt(texts[0])
+    return tuple(_prompt(entry) for entry in prompt if not isinstance(entry, int))
+
+
+def prompt_of(prompt: str | list[str | int | list[int]]) -> Prompt:
+    """One prompt, for routes that take no more.
+
+    Raises:
+        InvalidRequest: several prompts.
+    """
+    prompts = prompts_of(prompt)
+    if len(prompts) > 1:
+        raise InvalidRequest(
+            f"prompt has {len(prompts)} prompts; allowed: one text, or token ids", field="prompt"
+        )
+    return next(iter(prompts))
+
+
+def _prompt(entry: str | list[int]) -> Prompt:
+    return TextPrompt(entry) if isinstance(entry, str) else TokenPrompt(tuple(entry))

@@ -26,6 +26,7 @@ from services.runtime.telemetry import context_from_headers, inject_headers, tra
 log = get_logger(__name__)
 
 REQUEST_ID_HEADER = b"x-request-id"
+_ANTHROPIC = "/v1/messages"
 # Asked every few seconds by machines: their spans would bury the others.
 # The page's files hold no secret: it asks for a key itself.
 _PAGE_ROUTES = ("/", "/ui/{path}")
@@ -76,7 +77,7 @@ class Door:
 
 def body_of(route: str) -> Callable[[BaseException], bytes]:
     """How a route's clients read errors."""
-    return anthropic_error_body if route.startswith("/v1/messages") else error_body
+    return anthropic_error_body if route.startswith(_ANTHROPIC) else error_body
 
 
 class _Visit:
@@ -111,6 +112,9 @@ class _Visit:
         traced: dict[str, str] = {}
         inject_headers(traced, trace.set_span_in_context(self.span))
         self._extra = [(REQUEST_ID_HEADER, self.ids.shown.encode())]
+        if route.startswith(_ANTHROPIC):
+            # Where Anthropic's clients look for it.
+            self._extra.append((b"request-id", self.ids.shown.encode()))
         self._extra.extend((key.encode(), value.encode()) for key, value in traced.items())
 
     async def send(self, message: Message) -> None:

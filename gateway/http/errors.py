@@ -40,9 +40,9 @@ def error_body(error: BaseException) -> bytes:
     else:
         reason = error.reason if isinstance(error, TokenmillError) else "INTERNAL"
         field = error.field if isinstance(error, InvalidRequest | NotFound) else None
-        detail = ErrorDetail(
-            public_message(error), row_of(error).openai_type, field, reason.lower()
-        )
+        row = row_of(error)
+        code = row.openai_code or reason.lower()
+        detail = ErrorDetail(public_message(error), row.openai_type, field, code)
     return msgspec.json.encode(ErrorBody(detail))
 
 

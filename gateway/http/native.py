@@ -12,19 +12,15 @@ from typing import Any
 
 import msgspec
 
-from gateway.ask import Ask, ChatPrompt, Piece, Prompt
+from gateway.ask import ChatPrompt, Piece, Prompt
 from gateway.catalog import Catalog
 from gateway.http.answering import Exchange, RequestHead
 from gateway.http.body import decode_body
 from gateway.http.completions import prompt_of
 from gateway.http.messages import MessageFields, messages_of
+from gateway.http.openai_call import ask_of
 from gateway.http.openai_wire import usage_fields
-from gateway.http.sampling_fields import (
-    SamplingFields,
-    refuse_unsupported,
-    request_class_of,
-    sampling_of,
-)
+from gateway.http.sampling_fields import SamplingFields, refuse_unsupported, sampling_of
 from gateway.http.sse import DONE, event
 from gateway.session_history import check_session_id, new_session_id
 from services.core.errors import InvalidRequest
@@ -45,7 +41,7 @@ class NativeFields(SamplingFields, kw_only=True, forbid_unknown_fields=True):
 class GenerateFields(NativeFields, kw_only=True, forbid_unknown_fields=True):
     """Body of /api/v1/inference/generate: exactly one of prompt and messages."""
 
-    prompt: str | list[str | int] | None = None
+    prompt: str | list[str | int | list[int]] | None = None
     messages: list[MessageFields] | None = None
 
 
@@ -104,16 +100,14 @@ class NativeRoutes:
     ) -> Exchange:
         refuse_unsupported(call, _NEUTRAL_VALUES)
         model = self._catalog.find(call.model or "").name
-        ask = Ask(
-            request_id=head.request_id,
-            caller=head.caller,
-            prompt=prompt,
-            deadline_unix_ms=head.deadline_unix_ms,
+        ask = ask_of(
+            call,
+            head,
+            (prompt,),
+            sampling_of(call, max_tokens=call.max_tokens),
             model=model,
-            sampling=sampling_of(call, max_tokens=call.max_tokens),
             session_id=session_id,
             begins_session=begins_session,
-            request_class=request_class_of(call),
             stream=call.stream is not False,
         )
         writer = NativeWriter(

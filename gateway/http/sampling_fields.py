@@ -10,7 +10,7 @@ import msgspec
 from gateway.http.body import refuse_unless_neutral
 from services.core.errors import InvalidRequest
 from services.core.request import RequestClass
-from services.core.sampling import SamplingParams, check_num_choices
+from services.core.sampling import SamplingParams
 
 # Known fields that are not supported, with the values that ask for nothing beyond what is done.
 _NEUTRAL_VALUES: dict[str, tuple[Any, ...]] = {
@@ -30,6 +30,8 @@ _PLAIN_FIELDS = (
     "frequency_penalty",
 )
 """Fields that are SamplingParams' own; absent or null, they take its defaults."""
+LEAST_TOP_P = 1e-6
+"""What a top_p of 0 means: the likeliest token alone."""
 _TOKEN_ID = re.compile(r"[0-9]{1,9}", re.ASCII)
 
 
@@ -103,6 +105,8 @@ def sampling_of(
     given = {
         field: getattr(call, field) for field in _PLAIN_FIELDS if getattr(call, field) is not None
     }
+    if given.get("top_p") == 0:
+        given["top_p"] = LEAST_TOP_P
     return SamplingParams(
         max_tokens=max_tokens,
         seed=call.seed,
@@ -116,17 +120,6 @@ def sampling_of(
         prompt_logprobs=prompt_logprobs,
         **given,
     )
-
-
-def num_choices_of(n: int | None) -> int:
-    """The number of answers asked for by `n`.
-
-    Raises:
-        InvalidRequest: out of range.
-    """
-    num_choices = 1 if n is None else n
-    check_num_choices(num_choices, field="n")
-    return num_choices
 
 
 def _logit_bias(biases: dict[str, float]) -> tuple[tuple[int, float], ...]:

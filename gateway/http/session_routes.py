@@ -4,18 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from typing import Any
-from urllib.parse import parse_qs
 
 import msgspec
 from starlette.types import Receive, Scope, Send
 
 from gateway.http.answering import CALLER_SCOPE
+from gateway.http.paging import limit_of, query_of
 from gateway.http.sse import send_reply
 from gateway.session_history import check_session_id
 from gateway.sessions import Sessions
 from services.core.caller import Caller
 from services.core.caller import Scope as Permission
-from services.core.errors import InvalidRequest
 
 DEFAULT_LIMIT = 100
 MAX_LIMIT = 1000
@@ -50,9 +49,9 @@ class SessionWork:
         Raises:
             InvalidRequest: a bad limit.
         """
-        query = parse_qs(scope["query_string"].decode("latin-1"))
-        limit = _limit(query.get("limit", [str(DEFAULT_LIMIT)])[-1])
-        after = query.get("after", [""])[-1]
+        query = query_of(scope)
+        limit = limit_of(query, default=DEFAULT_LIMIT, most=MAX_LIMIT)
+        after = query.get("after", "")
         ids = [one for one in await self._sessions.ids_of(caller.tenant) if one > after]
         data = [{"id": one, "object": "session"} for one in ids[:limit]]
         return {"object": "list", "data": data, "has_more": len(ids) > limit}
@@ -74,9 +73,3 @@ def _id_of(scope: Scope) -> str:
     session_id: str = scope["path_params"]["session_id"]
     check_session_id(session_id, field="session_id")
     return session_id
-
-
-def _limit(text: str) -> int:
-    if not text.isascii() or not text.isdecimal() or not 1 <= int(text[:6]) <= MAX_LIMIT:
-        raise InvalidRequest(f"limit is {text[:32]!r}; allowed: 1 to {MAX_LIMIT}", field="limit")
-    return int(text)

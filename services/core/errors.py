@@ -92,6 +92,12 @@ class BodyTooLarge(InvalidRequest):
         self.limit_bytes = limit_bytes
 
 
+class UnsupportedMediaType(InvalidRequest):
+    """The body is of a kind that is not read."""
+
+    reason = "UNSUPPORTED_MEDIA_TYPE"
+
+
 class Unauthenticated(TokenmillError):
     """No key, or not a valid one."""
 

@@ -25,6 +25,7 @@ class ErrorRow:
     Attributes:
         openai_type: `error.type` of the OpenAI wire format.
         anthropic_type: the same of Anthropic's.
+        openai_code: `error.code` of the OpenAI wire format; empty: our own reason.
     """
 
     error: type[errors.TokenmillError]
@@ -32,6 +33,7 @@ class ErrorRow:
     http_status: int
     openai_type: str
     anthropic_type: str = "api_error"
+    openai_code: str = ""
 
 
 # Most specific first: the first row that fits an error is its row.
@@ -44,6 +46,13 @@ ERROR_TABLE: tuple[ErrorRow, ...] = (
         "request_too_large",
     ),
     ErrorRow(
+        errors.UnsupportedMediaType,
+        grpc.StatusCode.INVALID_ARGUMENT,
+        415,
+        "invalid_request_error",
+        "invalid_request_error",
+    ),
+    ErrorRow(
         errors.InvalidRequest,
         grpc.StatusCode.INVALID_ARGUMENT,
         400,
@@ -54,7 +63,7 @@ ERROR_TABLE: tuple[ErrorRow, ...] = (
         errors.Unauthenticated,
         grpc.StatusCode.UNAUTHENTICATED,
         401,
-        "authentication_error",
+        "invalid_request_error",
         "authentication_error",
     ),
     ErrorRow(
@@ -64,7 +73,13 @@ ERROR_TABLE: tuple[ErrorRow, ...] = (
         "permission_error",
         "permission_error",
     ),
-    ErrorRow(errors.NotFound, grpc.StatusCode.NOT_FOUND, 404, "not_found_error", "not_found_error"),
+    ErrorRow(
+        errors.NotFound,
+        grpc.StatusCode.NOT_FOUND,
+        404,
+        "invalid_request_error",
+        "not_found_error",
+    ),
     ErrorRow(
         errors.Conflict, grpc.StatusCode.ABORTED, 409, "conflict_error", "invalid_request_error"
     ),
@@ -74,11 +89,12 @@ ERROR_TABLE: tuple[ErrorRow, ...] = (
         429,
         "rate_limit_error",
         "rate_limit_error",
+        "rate_limit_exceeded",
     ),
     ErrorRow(
         errors.Overloaded, grpc.StatusCode.UNAVAILABLE, 503, "overloaded_error", "overloaded_error"
     ),
-    ErrorRow(errors.DependencyLost, grpc.StatusCode.UNAVAILABLE, 503, "api_error"),
+    ErrorRow(errors.DependencyLost, grpc.StatusCode.UNAVAILABLE, 503, "server_error"),
     ErrorRow(
         errors.DeadlineExceeded,
         grpc.StatusCode.DEADLINE_EXCEEDED,
@@ -88,7 +104,7 @@ ERROR_TABLE: tuple[ErrorRow, ...] = (
     ),
     ErrorRow(errors.RequestCancelled, grpc.StatusCode.CANCELLED, 499, "cancelled_error"),
 )
-INTERNAL_ROW = ErrorRow(errors.TokenmillError, grpc.StatusCode.INTERNAL, 500, "api_error")
+INTERNAL_ROW = ErrorRow(errors.TokenmillError, grpc.StatusCode.INTERNAL, 500, "server_error")
 
 _CODE_NUMBERS: dict[grpc.StatusCode, int] = {
     code: code_pb2.Code.Value(code.name) for code in grpc.StatusCode if code.name != "OK"

@@ -7,8 +7,9 @@ from typing import Any
 import msgspec
 
 from gateway.http.body import decode_body, refuse_unless_neutral
-from gateway.http.chat_completions import StreamOptions
 from gateway.http.messages import ROLES
+from gateway.http.openai_call import StreamOptions, check_stream_options
+from gateway.http.sampling_fields import LEAST_TOP_P
 from services.core.errors import InvalidRequest
 from services.core.request import ChatMessage
 from services.core.sampling import SamplingParams
@@ -102,6 +103,7 @@ def read_response_call(body: bytes) -> ResponseFields:
     call = decode_body(_DECODER, body)
     for field, neutral in _NEUTRAL_VALUES.items():
         refuse_unless_neutral(field, getattr(call, field), neutral)
+    check_stream_options(call.stream_options, call.stream)
     if call.max_output_tokens is not None and call.max_output_tokens < 1:
         raise InvalidRequest(
             f"max_output_tokens is {call.max_output_tokens}; allowed: at least 1",
@@ -135,7 +137,7 @@ def sampling_of_response(call: ResponseFields) -> SamplingParams:
     return SamplingParams(
         max_tokens=call.max_output_tokens,
         temperature=default.temperature if call.temperature is None else call.temperature,
-        top_p=default.top_p if call.top_p is None else call.top_p,
+        top_p=default.top_p if call.top_p is None else call.top_p or LEAST_TOP_P,
     )
 
 

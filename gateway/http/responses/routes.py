@@ -131,6 +131,7 @@ class CreateResponse:
             draft.writer,
             keep=None if draft.call.store is False else keep,
             error_event=draft.writer.error_event,
+            spelt={"max_tokens": "max_output_tokens"},
         )
 
     async def _start(self, draft: _Draft) -> None:

@@ -96,6 +96,13 @@ async def test_tokens_are_counted_without_an_answer(served: Served, client: http
         ({"temperature": 1.5}, 400, "invalid_request_error", "temperature"),
         ({"tools": [{"name": "a"}]}, 400, "invalid_request_error", "tools"),
         ({"thinking": {"type": "enabled"}}, 400, "invalid_request_error", "thinking"),
+        ({"stop_sequences": [""]}, 400, "invalid_request_error", "stop_sequences"),
+        (
+            {"messages": [*HI, {"role": "assistant", "content": "I"}]},
+            400,
+            "invalid_request_error",
+            "messages[1].role",
+        ),
         ({"wings": 2}, 400, "invalid_request_error", "wings"),
         ({"model": "x"}, 404, "not_found_error", "x"),
     ],

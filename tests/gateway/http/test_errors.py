@@ -30,7 +30,7 @@ BAD_INPUT = [
     ),
     (CHAT, {"messages": HI, "temperature": -1}, "temperature"),
     (CHAT, {"messages": HI, "temperature": "hot"}, "temperature"),
-    (CHAT, {"messages": HI, "top_p": 0}, "top_p"),
+    (CHAT, {"messages": HI, "top_p": -0.1}, "top_p"),
     (CHAT, {"messages": HI, "max_tokens": 0}, "max_tokens"),
     (CHAT, {"messages": HI, "max_tokens": 10**12}, "max_tokens"),
     (
@@ -38,6 +38,8 @@ BAD_INPUT = [
         {"messages": HI, "max_tokens": 1, "max_completion_tokens": 2},
         "max_completion_tokens",
     ),
+    (CHAT, {"messages": HI, "max_completion_tokens": 0}, "max_completion_tokens"),
+    (CHAT, {"messages": HI, "max_completion_tokens": 10**12}, "max_completion_tokens"),
     (CHAT, {"messages": HI, "seed": 2**63}, "seed"),
     (CHAT, {"messages": HI, "stop": [""]}, "stop"),
     (CHAT, {"messages": HI, "stop": 1}, "stop"),
@@ -47,7 +49,7 @@ BAD_INPUT = [
     (CHAT, {"messages": HI, "n": 129}, "n"),
     (CHAT, {"messages": HI, "n": True}, "n"),
     (CHAT, {"messages": HI, "logprobs": 2}, "logprobs"),
-    (CHAT, {"messages": HI, "logprobs": True, "top_logprobs": 21}, "logprobs"),
+    (CHAT, {"messages": HI, "logprobs": True, "top_logprobs": 21}, "top_logprobs"),
     (CHAT, {"messages": HI, "top_logprobs": 2}, "top_logprobs"),
     (CHAT, {"messages": HI, "presence_penalty": 2.1}, "presence_penalty"),
     (CHAT, {"messages": HI, "frequency_penalty": -3}, "frequency_penalty"),
@@ -66,7 +68,9 @@ BAD_INPUT = [
     (TEXT, {}, "prompt"),
     (TEXT, {"prompt": ""}, "prompt"),
     (TEXT, {"prompt": []}, "prompt"),
-    (TEXT, {"prompt": ["a", "b"]}, "prompt"),
+    (TEXT, {"prompt": ["a"] * 65, "n": 2}, "prompt"),
+    (TEXT, {"prompt": [[1], []]}, "prompt"),
+    (TEXT, {"prompt": [[1], 1]}, "prompt"),
     (TEXT, {"prompt": [1, "a"]}, "prompt"),
     (TEXT, {"prompt": [99]}, "prompt"),
     (TEXT, {"prompt": [-1]}, "prompt"),
@@ -75,6 +79,7 @@ BAD_INPUT = [
     (TEXT, {"prompt": "a", "best_of": 2}, "best_of"),
     (TEXT, {"prompt": "a", "logprobs": 6}, "logprobs"),
     (TEXT, {"prompt": "a", "logprobs": True}, "logprobs"),
+    (NATIVE, {"prompt": ["a", "b"]}, "prompt"),
     (NATIVE, {"prompt": "a", "n": 2}, "n"),
     (NATIVE, {"prompt": "a", "logprobs": 1}, "logprobs"),
     (NATIVE, {"prompt": "a", "messages": HI}, "prompt"),
@@ -94,6 +99,26 @@ async def test_bad_input_is_400_and_names_the_field(served: Served, client):
             assert error["message"]
     assert len(served.gateway.live_requests) == 0
     assert served.cluster.queue.attempts.empty()
+
+
+@pytest.mark.parametrize("path", [CHAT, TEXT, "/v1/responses"])
+async def test_stream_options_without_a_stream_are_400(served: Served, client, path: str):
+    prompt = {CHAT: {"messages": HI}, TEXT: {"prompt": "a"}}.get(path, {"input": "a"})
+    reply = await client.post(path, json=prompt | {"stream_options": {}})
+    assert (reply.status_code, reply.json()["error"]["param"]) == (400, "stream_options")
+
+
+async def test_a_body_that_says_it_is_no_json_is_415(working: Served, client):
+    body = b'{"prompt":"a","max_tokens":1}'
+    for kind, status in (
+        ("text/plain", 415),
+        ("application/x-www-form-urlencoded", 415),
+        ("application/json; charset=utf-8", 200),
+        ("application/vnd.api+json", 200),
+    ):
+        reply = await client.post(TEXT, content=body, headers={"content-type": kind})
+        assert reply.status_code == status, kind
+    assert (await client.post(TEXT, content=body)).status_code == 200
 
 
 async def test_neutral_values_of_unsupported_fields_are_taken(working: Served, client):

@@ -1,4 +1,5 @@
 import asyncio
+from typing import Any
 
 import grpc
 import httpx
@@ -7,6 +8,7 @@ from grpc_status import rpc_status
 from tokenmill.v1.inference_pb2_grpc import InferenceServiceStub
 
 from gateway.settings import GatewaySettings
+from services.core.access_policy import AuthMode
 from services.core.caller import Limits
 from services.core.errors import QuotaExceeded
 from services.core.sampling import SamplingParams
@@ -19,7 +21,7 @@ PATH = "/v1/completions"
 
 @pytest.fixture
 def settings() -> GatewaySettings:
-    return GatewaySettings(http_port=0, grpc_port=0, drain_timeout_s=5, auth="required")
+    return GatewaySettings(http_port=0, grpc_port=0, drain_timeout_s=5, auth=AuthMode.REQUIRED)
 
 
 def bearer(key: str) -> dict[str, str]:
@@ -50,7 +52,8 @@ async def test_replies_count_down_and_a_429_says_when_to_come_back(
     reply = await ask(client, key)
     assert reply.status_code == 429
     assert reply.json()["error"]["type"] == "rate_limit_error"
-    assert reply.json()["error"]["code"] == "requests_limit"
+    assert reply.json()["error"]["code"] == "rate_limit_exceeded"
+    assert "requests a minute" in reply.json()["error"]["message"]
     assert 1 <= int(reply.headers["retry-after"]) <= 61
     assert reply.headers["x-ratelimit-remaining-requests"] == "0"
     assert reply.headers["x-ratelimit-reset-requests"].endswith("s")
@@ -94,7 +97,7 @@ async def test_a_request_that_runs_keeps_its_place(served: Served, client: httpx
     key = served.cluster.access.add_key(limits=Limits(max_concurrent=1))
     first = asyncio.ensure_future(ask(client, key))
     await served.cluster.queue.next_attempt()
-    assert (await ask(client, key)).json()["error"]["code"] == "concurrent_limit"
+    assert "at once" in (await ask(client, key)).json()["error"]["message"]
     first.cancel()
     served.start_worker()
     async with asyncio.timeout(10):
@@ -113,7 +116,7 @@ async def test_grpc_says_it_with_retry_info(working: Served):
         assert [part async for part in stub.Generate(request, metadata=metadata)]
         with pytest.raises(grpc.aio.AioRpcError) as caught:
             _ = [part async for part in stub.Generate(request, metadata=metadata)]
-    error = caught.value
+    error: Any = caught.value
     assert error.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
     core = from_rpc_error(error.code(), "", rpc_status.from_call(error), peer="gateway")
     assert isinstance(core, QuotaExceeded)

@@ -55,6 +55,26 @@ async def test_completion_and_its_stream(working: Served, client):
     assert "".join([chunk.choices[0].text async for chunk in stream]) == "ab"
 
 
+def by_prompt(request: QueuedRequest) -> list[list[int]]:
+    """Says the prompt again."""
+    return [[token_id] for token_id in request.prompt_token_ids]
+
+
+@pytest.mark.parametrize("prompts", [["ab", "xyz"], [[0, 1], [23, 24, 25]]])
+async def test_several_prompts_are_answered_in_order(working: Served, client, prompts):
+    working.cluster.script = by_prompt
+    asked = {"model": MODEL, "prompt": prompts, "n": 2, "echo": True, "seed": 5}
+    reply = await client.completions.create(**asked)
+    assert [choice.text for choice in reply.choices] == ["abab", "abab", "xyzxyz", "xyzxyz"]
+    assert [choice.index for choice in reply.choices] == [0, 1, 2, 3]
+    assert (reply.usage.prompt_tokens, reply.usage.completion_tokens) == (5, 10)
+    texts = [""] * 4
+    async for chunk in await client.completions.create(**asked, stream=True):
+        for choice in chunk.choices:
+            texts[choice.index] += choice.text
+    assert texts == ["abab", "abab", "xyzxyz", "xyzxyz"]
+
+
 def by_prompt_seed(request: QueuedRequest) -> list[list[int]]:
     """Choices differ: the first says abc, the others xyz."""
     first = 0 if request.sampling.seed == 5 else 23

@@ -1,5 +1,6 @@
 import asyncio
 from collections.abc import AsyncIterator
+from typing import Any
 
 import httpx
 import openai
@@ -20,7 +21,7 @@ async def sdk(served: Served) -> AsyncIterator[AsyncOpenAI]:
         yield client
 
 
-async def test_a_whole_response_is_what_the_sdk_reads(working: Served, sdk: AsyncOpenAI):
+async def test_a_whole_response_is_what_the_sdk_reads(working: Served, sdk: Any):
     response = await sdk.responses.create(
         model=MODEL, input="abc", instructions="be", max_output_tokens=4, metadata={"a": "b"}
     )
@@ -35,9 +36,7 @@ async def test_a_whole_response_is_what_the_sdk_reads(working: Served, sdk: Asyn
     assert [(m.role, m.content) for m in seen] == [("system", "be"), ("user", "abc")]
 
 
-async def test_a_stream_s_events_are_typed_numbered_and_end_whole(
-    working: Served, sdk: AsyncOpenAI
-):
+async def test_a_stream_s_events_are_typed_numbered_and_end_whole(working: Served, sdk: Any):
     stream = await sdk.responses.create(model=MODEL, input="a", max_output_tokens=3, stream=True)
     events = [event async for event in stream]
     assert [event.sequence_number for event in events] == list(range(len(events)))
@@ -59,14 +58,19 @@ async def test_a_stream_s_events_are_typed_numbered_and_end_whole(
     assert events[-1].response.output_text == "abc"
 
 
-async def test_a_response_is_kept_continued_and_deleted(working: Served, sdk: AsyncOpenAI):
+async def test_a_response_is_kept_continued_and_deleted(working: Served, sdk: Any):
     first = await sdk.responses.create(model=MODEL, input="one", max_output_tokens=2)
     assert await sdk.responses.retrieve(first.id) == first
-    await sdk.responses.create(
+    second = await sdk.responses.create(
         model=MODEL, input="two", previous_response_id=first.id, max_output_tokens=2
     )
     seen = working.cluster.tokenizer.conversations[-1]
     assert [m.content for m in seen] == ["one", "ab", "two"]
+    asked = await sdk.responses.input_items.list(second.id, order="asc")
+    assert [item.role for item in asked.data] == ["user", "assistant", "user"]
+    assert [item.content[0].text for item in asked.data] == ["one", "ab", "two"]
+    pages = [item async for item in sdk.responses.input_items.list(second.id, limit=1)]
+    assert [item.content[0].text for item in pages] == ["two", "ab", "one"]
     await sdk.responses.delete(first.id)
     with pytest.raises(openai.NotFoundError):
         await sdk.responses.retrieve(first.id)
@@ -74,7 +78,7 @@ async def test_a_response_is_kept_continued_and_deleted(working: Served, sdk: As
         await sdk.responses.create(model=MODEL, input="x", previous_response_id=first.id)
 
 
-async def test_a_response_that_is_not_to_be_kept_is_not(working: Served, sdk: AsyncOpenAI):
+async def test_a_response_that_is_not_to_be_kept_is_not(working: Served, sdk: Any):
     response = await sdk.responses.create(
         model=MODEL, input="one", max_output_tokens=2, store=False
     )
@@ -82,7 +86,7 @@ async def test_a_response_that_is_not_to_be_kept_is_not(working: Served, sdk: As
         await sdk.responses.retrieve(response.id)
 
 
-async def until_over(sdk: AsyncOpenAI, response_id: str) -> openai.types.responses.Response:
+async def until_over(sdk: Any, response_id: str) -> Any:
     async with asyncio.timeout(20):
         while True:
             response = await sdk.responses.retrieve(response_id)
@@ -91,9 +95,7 @@ async def until_over(sdk: AsyncOpenAI, response_id: str) -> openai.types.respons
             await asyncio.sleep(0.02)
 
 
-async def test_a_background_response_is_answered_with_nobody_waiting(
-    working: Served, sdk: AsyncOpenAI
-):
+async def test_a_background_response_is_answered_with_nobody_waiting(working: Served, sdk: Any):
     response = await sdk.responses.create(
         model=MODEL, input="one", max_output_tokens=2, background=True
     )
@@ -101,7 +103,7 @@ async def test_a_background_response_is_answered_with_nobody_waiting(
     assert (await until_over(sdk, response.id)).output_text == "ab"
 
 
-async def test_a_background_response_can_be_cancelled(served: Served, sdk: AsyncOpenAI):
+async def test_a_background_response_can_be_cancelled(served: Served, sdk: Any):
     response = await sdk.responses.create(model=MODEL, input="one", background=True)
     request = await served.cluster.queue.next_attempt()
     assert (await sdk.responses.cancel(response.id)).status == "cancelled"
@@ -110,9 +112,7 @@ async def test_a_background_response_can_be_cancelled(served: Served, sdk: Async
     assert (await sdk.responses.cancel(response.id)).status == "cancelled"
 
 
-async def test_a_response_that_somebody_waits_for_cannot_be_cancelled(
-    working: Served, sdk: AsyncOpenAI
-):
+async def test_a_response_that_somebody_waits_for_cannot_be_cancelled(working: Served, sdk: Any):
     response = await sdk.responses.create(model=MODEL, input="one", max_output_tokens=2)
     with pytest.raises(openai.BadRequestError):
         await sdk.responses.cancel(response.id)
