@@ -28,6 +28,14 @@ Profile = Annotated[
         show_default=False,
     ),
 ]
+SettingsFile = Annotated[
+    Path | None,
+    typer.Option(
+        help="TOML file of settings, as `tokenmill tune` writes one; wins over --profile, while"
+        " TOKENMILL_ variables and other flags win over it.",
+        show_default=False,
+    ),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
 Model = Annotated[
     str | None,
@@ -38,6 +46,18 @@ Model = Annotated[
 ]
 NumWorkers = Annotated[int, typer.Option("--workers", min=1, max=64, help="Number of workers.")]
 NumGateways = Annotated[int, typer.Option("--gateways", min=1, max=64, help="Number of gateways.")]
+MaybeNumWorkers = Annotated[
+    int | None,
+    typer.Option(
+        "--workers", min=1, max=64, help="Number of workers; default: 1.", show_default=False
+    ),
+]
+MaybeNumGateways = Annotated[
+    int | None,
+    typer.Option(
+        "--gateways", min=1, max=64, help="Number of gateways; default: 1.", show_default=False
+    ),
+]
 Engine = Annotated[str, typer.Option(help=f"One of: {', '.join(ENGINES)}.")]
 Dtype = Annotated[
     str | None,

@@ -16,6 +16,7 @@ from services.cli.cluster.options import LOOPBACK
 from services.cli.failure import CommandFailed
 from services.cli.fleet_commands import queue, scale
 from services.cli.keys_commands import keys, tenants
+from services.cli.tuning.command import tune
 from services.cli.usage_command import usage
 
 EXIT_INTERRUPTED = 130
@@ -29,6 +30,7 @@ app = typer.Typer(
 )
 app.add_typer(bench, name="bench")
 app.command()(calibrate)
+app.command()(tune)
 app.add_typer(keys, name="keys")
 app.add_typer(tenants, name="tenants")
 app.command()(usage)
@@ -48,10 +50,11 @@ def setup(model: flags.Model = None) -> None:
 
 @app.command()
 def up(
-    workers: flags.NumWorkers = 1,
-    gateways: flags.NumGateways = 1,
+    workers: flags.MaybeNumWorkers = None,
+    gateways: flags.MaybeNumGateways = None,
     model: flags.Model = None,
     profile: flags.Profile = None,
+    settings: flags.SettingsFile = None,
     detach: Annotated[bool, typer.Option(help="Return when all are ready.")] = False,
     engine: flags.Engine = "torch",
     dtype: flags.Dtype = None,
@@ -69,14 +72,17 @@ def up(
     """Starts a cluster and serves until Ctrl-C."""
     from services.cli import up as command
     from services.cli.profiles import apply_profile
+    from services.cli.settings_file import apply_settings_file
 
+    # What comes first stays: the user's own variables, then the file, then the profile.
+    counts = apply_settings_file(settings, os.environ)
     apply_profile(profile, os.environ)
 
     command.up(
         command.Wanted(
             model=model,
-            num_workers=workers,
-            num_gateways=gateways,
+            num_workers=workers or counts.get("workers", 1),
+            num_gateways=gateways or counts.get("gateways", 1),
             engine=flags.check_engine(engine),
             dtype=dtype,
             quantization=quantization,

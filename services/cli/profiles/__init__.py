@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import tomllib
-from collections.abc import Mapping, MutableMapping
+from collections.abc import MutableMapping
 from pathlib import Path
 
 from services.cli.failure import CommandFailed
+from services.cli.settings_file import PREFIX, read_settings_text
 
 PROFILES = ("chat", "batch", "edge")
-_PREFIX = "TOKENMILL_"
 
 
 def profile_settings(name: str) -> dict[str, str]:
     """Environment variables of a profile.
-
-    The sections of its file say whose settings they are, for the reader: a name means the same in
-    every process that has it.
 
     Raises:
         CommandFailed: there is no such profile.
@@ -24,12 +20,7 @@ def profile_settings(name: str) -> dict[str, str]:
     if name not in PROFILES:
         raise CommandFailed(f"--profile is {name!r}; allowed: {', '.join(PROFILES)}", exit_code=2)
     text = (Path(__file__).parent / f"{name}.toml").read_text(encoding="utf-8")
-    sections: Mapping[str, Mapping[str, object]] = tomllib.loads(text)
-    return {
-        _PREFIX + field.upper(): str(value)
-        for section in sections.values()
-        for field, value in section.items()
-    }
+    return {PREFIX + field.upper(): v for field, v in read_settings_text(text, name).items()}
 
 
 def apply_profile(name: str | None, environment: MutableMapping[str, str]) -> None:

@@ -1,0 +1,1 @@
+"""Finds better settings by measurement: load, look for what limits, change one thing, compare."""
