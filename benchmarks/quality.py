@@ -40,7 +40,7 @@ def measure_precision(model_dir: Path, precision: str, num_tokens: int | None) -
         "TOKENMILL_KV_BYTES": str(64 << 20),
         "TOKENMILL_QUANTIZATION": precision if is_quantized else "none",
     }
-    return json.loads(_run(command, own))
+    return json.loads(_run(command, own).strip().splitlines()[-1])
 
 
 def perturb(model_dir: Path, own_dir: Path) -> Path:
@@ -74,4 +74,4 @@ def _run(command: list[str], own: Mapping[str, str]) -> str:
     )
     if done.returncode != 0:
         raise QualityFailed(f"{' '.join(command[2:4])} ended with {done.returncode}")
-    return done.stdout.strip().splitlines()[-1]
+    return done.stdout

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
-from benchmarks.quality import TEXT, compare
+from pathlib import Path
+
+from benchmarks.quality import TEXT, compare, perturb
 
 
 def test_the_text_is_long_enough():
@@ -17,3 +19,12 @@ def test_precisions_are_compared_with_float32():
     )
     assert figures["int8"]["perplexity_ratio"] == 1.05
     assert figures["int8"]["weight_bytes_ratio"] == 0.25
+
+
+def test_a_perturbed_copy_is_made_by_a_process_of_its_own(tmp_path: Path):
+    model_dir, own_dir = tmp_path / "model", tmp_path / "own"
+    model_dir.mkdir()
+    own_dir.mkdir()
+    (model_dir / "config.json").write_text("{}")
+    assert perturb(model_dir, own_dir) == own_dir
+    assert (own_dir / "config.json").read_text() == "{}"
