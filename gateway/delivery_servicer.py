@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from functools import partial
 from typing import Any
 
 from tokenmill.v1.delivery_pb2_grpc import DeliveryServiceServicer
@@ -11,7 +12,7 @@ from tokenmill.v1.delivery_pb2_grpc import DeliveryServiceServicer
 from gateway.dispatch import Dispatcher
 from gateway.live_request import Attachment, LiveRequest, Verdict
 from gateway.live_requests import LiveRequests
-from gateway.metrics import ATTEMPTS_LOST, WORKERS_CONNECTED
+from gateway.metrics import ATTEMPTS_LOST, ATTEMPTS_PAUSED, WORKERS_CONNECTED
 from gateway.worker_stream import WorkerStream
 from services.core.delivery import Attach, Attached, Cancel, Gone, StepFrame, WorkerHello
 from services.core.errors import DeadlineExceeded, InvalidRequest, Overloaded
@@ -108,11 +109,26 @@ class DeliveryServicer(DeliveryServiceServicer):
             match live.accept(attachment, delta):
                 case Verdict.TAKEN:
                     pass
+                case Verdict.BEHIND:
+                    self._pause(stream, live, attachment)
                 case Verdict.OVER | Verdict.IGNORED:
                     stream.forget(delta.handle)
                 case Verdict.LOST:
                     stream.send(Cancel(delta.handle))
                     self._lose(stream, live, attachment)
+
+    def _pause(self, stream: WorkerStream, live: LiveRequest, attachment: Attachment) -> None:
+        """Its client does not read: that sequence alone stops, the stream's others go on."""
+        stream.send(Cancel(attachment.handle))
+        live.pause(attachment)
+        live.on_resume = partial(self._dispatcher.publish_later, live)
+        ATTEMPTS_PAUSED.inc()
+        log.info(
+            "attempt.paused",
+            request_id=live.request.request_id,
+            worker_id=stream.worker_id,
+            num_tokens=len(live.token_ids),
+        )
 
     def _lose_all(self, stream: WorkerStream) -> None:
         requests = stream.take_all()

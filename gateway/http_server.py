@@ -10,7 +10,12 @@ from collections.abc import Iterator
 import uvicorn
 from starlette.types import ASGIApp
 
+from gateway.http_protocol import GuardedProtocol
+
 BACKLOG = 2048
+SEND_BUFFER_BYTES = 64 << 10
+"""What the kernel may hold of one answer (it takes twice that); left to itself it takes megabytes,
+and a client that stopped reading would be noticed thousands of tokens late."""
 
 
 class HttpServer:
@@ -21,7 +26,7 @@ class HttpServer:
     ) -> None:
         config = uvicorn.Config(
             app,
-            http="httptools",
+            http=GuardedProtocol,
             ws="none",
             lifespan="off",
             log_config=None,
@@ -44,6 +49,8 @@ class HttpServer:
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         self._socket = socket.socket(family, socket.SOCK_STREAM)
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        # Connections inherit it.
+        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
         try:
             self._socket.bind((host, port))
         except OSError as exc:

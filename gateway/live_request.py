@@ -37,12 +37,14 @@ class Attachment:
 class Verdict(enum.Enum):
     """What became of a delta.
 
-    TAKEN: its tokens count. OVER: its tokens count, the request has ended. LOST: it breaks the
+    TAKEN: its tokens count. BEHIND: they count, and the client takes none: the attempt is to be
+    paused. OVER: its tokens count, the request has ended. LOST: it breaks the
     order, lacks what was asked for, or the worker gave up; the attempt is to be lost. IGNORED: not
     from the attached worker.
     """
 
     TAKEN = "taken"
+    BEHIND = "behind"
     OVER = "over"
     LOST = "lost"
     IGNORED = "ignored"
@@ -59,6 +61,8 @@ class LiveRequest:
         request: the attempt that is queued or runs; its `attempt` rises with each worker lost.
         trace: span that later attempts are published under.
         on_let_go: called when the owner lets go of it; the owner's to set.
+        max_untaken: tokens that may wait for the client; the owner's to set.
+        on_resume: takes the attempt after a pause; the owner's to set.
         is_settled: the worker itself ended it; nobody needs to be told to stop.
         token_ids: delivered so far.
         logprobs: one per token, if the request asks for them.
@@ -81,11 +85,15 @@ class LiveRequest:
         self.attachment: Attachment | None = None
         self.is_settled = False
         self.on_let_go: Callable[[], object] | None = None
+        self.max_untaken = request.sampling.max_tokens or 1
+        self.on_resume: Callable[[QueuedRequest], object] = _nobody
         self._max_tokens = request.sampling.max_tokens or 1
         self._news = asyncio.Event()
         self._num_taken = 0
         self._num_at_attach = 0
         self._num_fruitless = 0
+        self._num_lost = 0
+        self._is_paused = False
         self.has_killed_workers = False
 
     @property
@@ -131,7 +139,10 @@ class LiveRequest:
             self._news.set()
         match delta.finish_reason:
             case None:
-                return Verdict.TAKEN
+                is_behind = num_after - self._num_taken > self.max_untaken
+                return (
+                    Verdict.BEHIND if is_behind and num_after < self._max_tokens else Verdict.TAKEN
+                )
             case FinishReason.CANCELLED:
                 # Nobody here asked for it: the worker drains, or fears for its deadline.
                 return Verdict.LOST
@@ -157,7 +168,8 @@ class LiveRequest:
             # Only the word that it ended was lost; no token remains for a next attempt.
             self.finish(FinishReason.LENGTH)
             return None
-        if self.request.attempt >= MAX_ATTEMPTS:
+        self._num_lost += 1
+        if self._num_lost >= MAX_ATTEMPTS:
             self.fail(
                 DependencyLost(
                     f"{MAX_ATTEMPTS} workers were lost one after the other", reason="WORKERS_LOST"
@@ -179,6 +191,14 @@ class LiveRequest:
         self.request = replace(self.request, attempt=self.request.attempt + 1)
         return self.request
 
+    def pause(self, attachment: Attachment) -> None:
+        """The attached attempt ends; on_resume gets the next one when the client has caught up."""
+        if self.is_over or attachment is not self.attachment:
+            return
+        self.attachment = None
+        self._is_paused = True
+        self.request = replace(self.request, attempt=self.request.attempt + 1)
+
     def finish(self, reason: FinishReason) -> None:
         """The answer is whole. Nothing happens if it ended before."""
         if not self.is_over:
@@ -197,8 +217,16 @@ class LiveRequest:
         What a slow client did not take in time comes at once: one write per read, not per token.
         """
         if self._num_taken == len(self.token_ids) and not self.is_over:
+            if self._is_paused:
+                # Whoever asks for more has written what it took before.
+                self._is_paused = False
+                self.on_resume(self.request)
             self._news.clear()
             await self._news.wait()
         token_ids = tuple(self.token_ids[self._num_taken :])
         self._num_taken += len(token_ids)
         return token_ids
+
+
+def _nobody(request: QueuedRequest) -> None:
+    """Where nothing is ever paused."""

@@ -7,9 +7,15 @@ from services.core.errors import Conflict, Overloaded
 
 
 class LiveRequests:
-    """Requests by id, at most `max_requests` of them."""
+    """Requests by id, at most `max_requests` of them.
 
-    def __init__(self, *, max_requests: int) -> None:
+    Args:
+        max_requests: owned at once.
+        max_untaken_tokens: see GatewaySettings.
+    """
+
+    def __init__(self, *, max_requests: int, max_untaken_tokens: int) -> None:
+        self._max_untaken_tokens = max_untaken_tokens
         self._max_requests = max_requests
         self._live: dict[str, LiveRequest] = {}
 
@@ -46,6 +52,7 @@ class LiveRequests:
         request_id = live.request.request_id
         if request_id in self._live:
             raise Conflict(f"a request {request_id} is live; its id must not be used again")
+        live.max_untaken = self._max_untaken_tokens
         self._live[request_id] = live
 
     def remove(self, request_id: str) -> None:

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TypeVar
 
 from tokenmill.v1 import delivery_pb2_grpc, inference_pb2_grpc
 
@@ -52,8 +51,6 @@ log = get_logger(__name__)
 
 STREAM_PAUSE_S = 0.5
 STOP_GRACE_S = 1.0
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +123,9 @@ def build(
     ring = KeyRing() if settings.asks_for_keys else None
     authenticator = Authenticator(ring, _token_verifier(settings))
     catalog = Catalog()
-    live_requests = LiveRequests(max_requests=settings.max_live_requests)
+    live_requests = LiveRequests(
+        max_requests=settings.max_live_requests, max_untaken_tokens=settings.max_untaken_tokens
+    )
     dispatcher = Dispatcher(bus, tasks)
     quotas = Quotas(
         stores.quotas,
@@ -229,7 +228,7 @@ async def run(process: Process[GatewaySettings]) -> None:
     connecting = process.stack.enter_async_context(
         connect_bus(settings.nats_url, name=f"gateway-{settings.instance_id}")
     )
-    bus = await _unless_stopped(process, connecting)
+    bus = await process.unless_stopped(connecting)
     if bus is None:
         return
     channel = open_channel(settings.tokenizer_target)
@@ -276,19 +275,6 @@ async def _set_up_queue(bus: Bus, settings: GatewaySettings, readiness: Readines
             await asyncio.sleep(STREAM_PAUSE_S)
         else:
             readiness.has_queue = True
-
-
-async def _unless_stopped(process: Process[GatewaySettings], work: Awaitable[T]) -> T | None:
-    """The result of work; None if the process is told to stop first."""
-    task = asyncio.ensure_future(work)
-    stopped = asyncio.ensure_future(process.stop_requested.wait())
-    await asyncio.wait((task, stopped), return_when=asyncio.FIRST_COMPLETED)
-    stopped.cancel()
-    if task.done():
-        return task.result()
-    task.cancel()
-    await asyncio.wait((task,))
-    return None
 
 
 def main() -> None:

@@ -57,6 +57,9 @@ TENANT_TOKENS = Counter(
     "Tokens of finished answers, by tenant; further tenants share one series.",
     ("tenant", "type"),
 )
+ATTEMPTS_PAUSED = Counter(
+    names.METRIC_ATTEMPTS_PAUSED, "Attempts ended because their client did not read."
+)
 ATTEMPTS_LOST = Counter(names.METRIC_ATTEMPTS_LOST, "Attempts whose worker was lost.")
 WORKERS_CONNECTED = Gauge(names.METRIC_WORKERS_CONNECTED, "Deliver streams that stand.")
 

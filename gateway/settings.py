@@ -86,6 +86,10 @@ class GatewaySettings(QueueSettings):
     """Tenants that have series of their own in metrics; later ones share one. Bounds what
     Prometheus must keep."""
 
+    max_untaken_tokens: int = Field(default=512, ge=1)
+    """Tokens of one answer that may wait for its client, beside what the socket holds; beyond them
+    its sequence stops until the client has read."""
+
     session_ttl_s: float = Field(default=86_400.0, ge=1)
     """A chat session is forgotten this long after its last turn, seconds."""
 

@@ -11,9 +11,9 @@ from starlette.types import Receive, Scope
 
 from services.core.errors import (
     BodyTooLarge,
-    DeadlineExceeded,
     InvalidRequest,
     RequestCancelled,
+    RequestTooSlow,
     UnsupportedMediaType,
 )
 
@@ -32,7 +32,7 @@ async def read_body(scope: Scope, receive: Receive, *, limit_bytes: int) -> byte
     Raises:
         UnsupportedMediaType: it says that it is no JSON.
         BodyTooLarge: said or sent more than limit_bytes.
-        DeadlineExceeded: the client sends too slowly.
+        RequestTooSlow: the client sends too slowly.
         RequestCancelled: the client left before the end.
     """
     for key, value in scope["headers"]:
@@ -44,7 +44,7 @@ async def read_body(scope: Scope, receive: Receive, *, limit_bytes: int) -> byte
         async with asyncio.timeout(BODY_TIMEOUT_S):
             return await _receive_all(receive, limit_bytes)
     except TimeoutError as exc:
-        raise DeadlineExceeded(
+        raise RequestTooSlow(
             f"the body was not whole after {BODY_TIMEOUT_S:g} s", reason="BODY_TOO_SLOW"
         ) from exc
 

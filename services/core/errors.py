@@ -98,6 +98,12 @@ class UnsupportedMediaType(InvalidRequest):
     reason = "UNSUPPORTED_MEDIA_TYPE"
 
 
+class HeadTooLarge(InvalidRequest):
+    """First line and headers are over the size limit."""
+
+    reason = "HEADERS_TOO_LARGE"
+
+
 class Unauthenticated(TokenmillError):
     """No key, or not a valid one."""
 
@@ -173,6 +179,12 @@ class DeadlineExceeded(TokenmillError):
     """The deadline passed first."""
 
     reason = "DEADLINE_EXCEEDED"
+
+
+class RequestTooSlow(DeadlineExceeded):
+    """The client took too long to send its request."""
+
+    reason = "REQUEST_TOO_SLOW"
 
 
 class RequestCancelled(TokenmillError):

@@ -21,6 +21,7 @@ from services.runtime.telemetry import start_tracing
 log = get_logger(__name__)
 
 S = TypeVar("S", bound=ProcessSettings)
+T = TypeVar("T")
 EXIT_BAD_SETTINGS = 2
 
 
@@ -49,6 +50,18 @@ class Process(Generic[S]):
             await work
 
         self._background.append(self.tasks.create_task(run(), name=name))
+
+    async def unless_stopped(self, work: Awaitable[T]) -> T | None:
+        """The result of work; None if the process is told to stop first."""
+        task = asyncio.ensure_future(work)
+        stopped = asyncio.ensure_future(self.stop_requested.wait())
+        await asyncio.wait((task, stopped), return_when=asyncio.FIRST_COMPLETED)
+        stopped.cancel()
+        if task.done():
+            return task.result()
+        task.cancel()
+        await asyncio.wait((task,))
+        return None
 
     async def close(self) -> None:
         """Ends background work and closes the stack."""

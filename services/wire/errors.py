@@ -53,6 +53,13 @@ ERROR_TABLE: tuple[ErrorRow, ...] = (
         "invalid_request_error",
     ),
     ErrorRow(
+        errors.HeadTooLarge,
+        grpc.StatusCode.INVALID_ARGUMENT,
+        431,
+        "invalid_request_error",
+        "request_too_large",
+    ),
+    ErrorRow(
         errors.InvalidRequest,
         grpc.StatusCode.INVALID_ARGUMENT,
         400,
@@ -95,6 +102,13 @@ ERROR_TABLE: tuple[ErrorRow, ...] = (
         errors.Overloaded, grpc.StatusCode.UNAVAILABLE, 503, "overloaded_error", "overloaded_error"
     ),
     ErrorRow(errors.DependencyLost, grpc.StatusCode.UNAVAILABLE, 503, "server_error"),
+    ErrorRow(
+        errors.RequestTooSlow,
+        grpc.StatusCode.DEADLINE_EXCEEDED,
+        408,
+        "timeout_error",
+        "timeout_error",
+    ),
     ErrorRow(
         errors.DeadlineExceeded,
         grpc.StatusCode.DEADLINE_EXCEEDED,

@@ -30,6 +30,10 @@ def fake_cluster(
         "3",
         "--gateways",
         "2",
-        environment={"TOKENMILL_FAKE_STEP_TIME_S": "0.02"},
+        environment={
+            "TOKENMILL_FAKE_STEP_TIME_S": "0.02",
+            # A slow reader is noticed in a test's time.
+            "TOKENMILL_MAX_UNTAKEN_TOKENS": "32",
+        },
     ) as cluster:
         yield cluster

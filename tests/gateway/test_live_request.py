@@ -206,3 +206,39 @@ def test_workers_that_said_goodbye_were_not_killed():
     live = live_request()
     for attempt in range(1, MAX_ATTEMPTS):
         assert live.lose(attached(live, attempt)) is not None
+
+
+async def test_client_that_does_not_read_pauses_its_sequence_until_it_has_read():
+    live = live_request(max_tokens=8)
+    resumed: list[QueuedRequest] = []
+    live.max_untaken, live.on_resume = 2, resumed.append
+    attachment = attached(live)
+    assert live.accept(attachment, delta(0, 5, 6)) is Verdict.TAKEN
+    assert live.accept(attachment, delta(2, 7)) is Verdict.BEHIND
+    live.pause(attachment)
+    assert live.accept(attachment, delta(3, 8)) is Verdict.IGNORED
+    assert await live.next_token_ids() == (5, 6, 7)
+    assert resumed == []
+    reading = asyncio.ensure_future(live.next_token_ids())
+    await asyncio.sleep(0)
+    assert [request.attempt for request in resumed] == [2]
+    assert live.attach(2, LINK, 2) == Attached(2, (5, 6, 7))
+    assert live.attachment is not None
+    assert live.accept(live.attachment, delta(3, 8)) is Verdict.TAKEN
+    assert await reading == (8,)
+
+
+def test_pauses_are_no_losses():
+    live = live_request(max_tokens=100)
+    live.max_untaken = 0
+    for position in range(2 * MAX_ATTEMPTS):
+        attachment = attached(live, attempt=position + 1)
+        assert live.accept(attachment, delta(position, 5)) is Verdict.BEHIND
+        live.pause(attachment)
+    assert live.lose(attached(live, attempt=2 * MAX_ATTEMPTS + 1)) is not None
+
+
+def test_last_token_pauses_nothing():
+    live = live_request(max_tokens=1)
+    live.max_untaken = 0
+    assert live.accept(attached(live), delta(0, 5)) is Verdict.TAKEN

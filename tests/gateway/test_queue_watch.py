@@ -53,7 +53,7 @@ async def test_strange_words_are_ignored():
 @pytest.mark.parametrize("request_id", ["a", "another"])
 async def test_a_dead_letter_ends_its_request_only(request_id: str):
     live = LiveRequest(queued("a"), TraceContext())
-    owned = LiveRequests(max_requests=1)
+    owned = LiveRequests(max_requests=1, max_untaken_tokens=1)
     owned.add(live)
     letter = DeadLetter(
         MODEL, request_id, None, "t", DeathReason.FAILED_SUBMISSIONS, 1, "", died_unix_ms=1
