@@ -52,8 +52,15 @@ async def talk(server: Server, book: Book, plan: CrowdPlan) -> list[Conversation
     return [task.result() for task in tasks]
 
 
-def hit_share(conversations: Sequence[Conversation]) -> float:
-    """Prompt tokens that were found, of all prompt tokens."""
+def hit_share(conversations: Sequence[Conversation], block_size: int) -> float:
+    """Blocks found, of all full blocks of all prompts; a block that is not full cannot be found."""
+    turns = [turn for conversation in conversations for turn in conversation]
+    num_asked = sum((turn.prompt_tokens - 1) // block_size for turn in turns)
+    return sum(turn.cached_tokens // block_size for turn in turns) / num_asked
+
+
+def token_share(conversations: Sequence[Conversation]) -> float:
+    """Prompt tokens found, of all; those of blocks that are not full count as not found."""
     turns = [turn for conversation in conversations for turn in conversation]
     return sum(turn.cached_tokens for turn in turns) / sum(turn.prompt_tokens for turn in turns)
 

@@ -19,10 +19,11 @@ class SievePolicy:
     """
 
     def __init__(self) -> None:
+        # Rank: how often the hand will have gone round before it comes here, then arrival.
         self._leaves = LeafOrder()
         self._visited: set[BlockHash] = set()
         self._num_arrived = 0
-        self._hand = -1
+        self._round, self._hand = 0, -1
 
     def used(self, chain: Sequence[BlockHash], now_s: float) -> None:
         """Marks what is here."""
@@ -31,26 +32,34 @@ class SievePolicy:
     def add(self, block_hash: BlockHash, parent_hash: BlockHash, now_s: float) -> None:
         """Arrives, not visited."""
         self._num_arrived += 1
-        self._leaves.add(block_hash, parent_hash, self._num_arrived)
+        self._leaves.add(block_hash, parent_hash, (self._round, self._num_arrived))
 
     def remove(self, block_hash: BlockHash) -> None:
         """The hand stays where it went."""
-        self._hand = self._leaves.remove(block_hash)
+        self._round, self._hand = self._leaves.remove(block_hash)
         self._visited.discard(block_hash)
 
     def coldest_first(self, now_s: float) -> Iterator[BlockHash]:
-        """From the hand on to the newest, then from the oldest; last, those it spared."""
-        offered: set[BlockHash] = set()
-        for _ in range(3):
-            for block_hash in self._leaves.lowest_first():
-                if block_hash in offered or self._leaves.rank_of(block_hash) < self._hand:
-                    continue
-                if block_hash in self._visited:
-                    self._visited.discard(block_hash)
-                else:
-                    offered.add(block_hash)
-                    yield block_hash
-            self._hand = -1
+        """The next that the hand takes; then the others as it would meet them."""
+        first = self._pass_visited()
+        if first is not None:
+            yield first
+            yield from (block for block in self._leaves.lowest_first() if block != first)
+
+    def _pass_visited(self) -> BlockHash | None:
+        while True:
+            block_hash = next(self._leaves.lowest_first(), None)
+            if block_hash is None:
+                return None
+            turn, arrived = self._leaves.rank_of(block_hash)
+            if (turn, arrived) < (self._round, self._hand):
+                # It became a leaf behind the hand.
+                turn = self._round
+            elif block_hash not in self._visited:
+                return block_hash
+            else:
+                self._visited.discard(block_hash)
+            self._leaves.rerank(block_hash, (turn + 1, arrived))
 
 
 class S3FifoPolicy:

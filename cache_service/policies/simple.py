@@ -9,6 +9,10 @@ from collections.abc import Iterator, Sequence
 from cache_service.policies.leaves import LeafOrder
 from services.core.blocks import BlockHash
 
+_MIN_GONE = 16_384
+_GONE_PER_BLOCK = 8
+"""How many blocks that went are remembered for each that is here."""
+
 
 class LruPolicy:
     """Least recently used first."""
@@ -41,34 +45,56 @@ class LfuPolicy:
     """Least often used first, with ageing: a use counts half after each half-life.
 
     Kept as the logarithm of the count in today's uses: an order that ageing does not change needs
-    no ageing. Source of the decayed count: LRFU, Lee et al. 2001.
+    no ageing. Counts of blocks that went are remembered for a while: otherwise, where room is
+    scarce, nothing would stay long enough to be known as often used. Source of the decayed count:
+    LRFU, Lee et al. 2001.
     """
 
     def __init__(self, half_life_s: float) -> None:
         self._half_life_s = half_life_s
         self._leaves = LeafOrder()
-        self._ticks = itertools.count()
+        self._tick = 0
+        self._counts: dict[BlockHash, float] = {}
+        # Counts of blocks that are not here, the first to be forgotten first.
+        self._gone: dict[BlockHash, float] = {}
 
     def used(self, chain: Sequence[BlockHash], now_s: float) -> None:
         """Its blocks count one more use."""
-        tick, now = next(self._ticks), now_s / self._half_life_s
+        self._tick += 1
+        now = now_s / self._half_life_s
+        counts, gone, leaves = self._counts, self._gone, self._leaves
         for block_hash in chain:
-            if block_hash in self._leaves:
-                count, _ = self._leaves.rank_of(block_hash)
-                self._leaves.rerank(block_hash, (now + math.log2(1 + 2 ** (count - now)), tick))
+            count = counts.get(block_hash)
+            if count is not None:
+                count = counts[block_hash] = _one_more(count, now)
+                leaves.rerank(block_hash, (count, self._tick))
+            else:
+                count = gone.pop(block_hash, None)
+                gone[block_hash] = now if count is None else _one_more(count, now)
+        max_gone = max(_MIN_GONE, _GONE_PER_BLOCK * len(counts))
+        while len(gone) > max_gone:
+            del gone[next(iter(gone))]
 
     def add(self, block_hash: BlockHash, parent_hash: BlockHash, now_s: float) -> None:
-        """Enters with one use."""
-        rank = (now_s / self._half_life_s, next(self._ticks))
-        self._leaves.add(block_hash, parent_hash, rank)
+        """Enters with the uses that are known of it, or one."""
+        count = self._gone.pop(block_hash, None)
+        if count is None:
+            count = now_s / self._half_life_s
+        self._counts[block_hash] = count
+        self._leaves.add(block_hash, parent_hash, (count, self._tick))
 
     def remove(self, block_hash: BlockHash) -> None:
-        """Leaves the order, and its count is forgotten."""
+        """Leaves the order; its count is remembered for a while."""
         self._leaves.remove(block_hash)
+        self._gone[block_hash] = self._counts.pop(block_hash)
 
     def coldest_first(self, now_s: float) -> Iterator[BlockHash]:
         """From the least often used on; the longest unused first among equals."""
         return self._leaves.lowest_first()
+
+
+def _one_more(count: float, now: float) -> float:
+    return now + math.log2(1 + 2.0 ** (count - now))
 
 
 class TtlPolicy:

@@ -10,7 +10,14 @@ from typing import Any, TypeVar
 
 from benchmarks.load_client import Server, ServerRefused
 from benchmarks.quiet import alone
-from benchmarks.sessions.crowd import Conversation, CrowdPlan, hit_share, talk, tokens_of
+from benchmarks.sessions.crowd import (
+    Conversation,
+    CrowdPlan,
+    hit_share,
+    talk,
+    token_share,
+    tokens_of,
+)
 from benchmarks.sessions.second_turn import SecondTurnPlan, SecondTurns, cached_share, ttft_ms
 from benchmarks.sessions.texts import Book
 from benchmarks.sessions.turn import Turn
@@ -22,6 +29,7 @@ from services.cli.terminal import err
 _CACHES_OFF = {"TOKENMILL_PREFIX_CACHE": "false"}
 _PLACES = ("same_worker", "other_worker", "after_restart", "from_disk")
 _CROWD_WORKERS = 3
+_BLOCK_SIZE = int(os.environ.get("TOKENMILL_BLOCK_SIZE", "32"))
 
 T = TypeVar("T")
 
@@ -52,7 +60,8 @@ def sessions(
         if crowd is not None:
             with_caches = _crowd(crowd, model, engine, {})
             without = _crowd(crowd, model, engine, _CACHES_OFF)
-            report["hit_share"] = round(hit_share(with_caches), 4)
+            report["hit_share"] = round(hit_share(with_caches, _BLOCK_SIZE), 4)
+            report["hit_share_of_tokens"] = round(token_share(with_caches), 4)
             identical.append(tokens_of(with_caches) == tokens_of(without))
     report["identical"] = all(identical)
     return {

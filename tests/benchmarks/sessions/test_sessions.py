@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from benchmarks.load_client import Server, ServerRefused
-from benchmarks.sessions.crowd import CrowdPlan, hit_share, talk, tokens_of
+from benchmarks.sessions.crowd import CrowdPlan, hit_share, talk, token_share, tokens_of
 from benchmarks.sessions.second_turn import SecondTurnPlan, SecondTurns, cached_share, ttft_ms
 from benchmarks.sessions.turn import Turn, take_turn
 
@@ -77,7 +77,8 @@ def test_conversations_go_on_in_their_own_sessions():
     plan = CrowdPlan(num_sessions=2, num_turns=2)
     found = with_gateway(gateway, lambda server: talk(server, FakeBook(), plan))  # type: ignore
     assert sorted(session for session, _ in gateway.heard) == ["crowd-0"] * 2 + ["crowd-1"] * 2
-    assert hit_share(found) == 0.5
+    assert token_share(found) == 0.5
+    assert hit_share(found, block_size=3) == 0.5
     assert tokens_of(found) == [[(5, 6), (5, 6)]] * 2
 
 

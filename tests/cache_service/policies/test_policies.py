@@ -86,6 +86,23 @@ def test_lfu_keeps_what_is_used_often_until_that_is_long_ago():
     assert shadow.access(_chain(5), 601.0).evicted == _chain(1)
 
 
+def test_lfu_knows_again_what_was_used_often_and_went():
+    shadow = Shadow(LfuPolicy(60.0), capacity=2)
+    for number in (1, 1, 1, 2, 2, 2, 3, 3, 3, 3):
+        shadow.access(_chain(number), 0.0)
+    # 1 went for 3; it comes back with its three uses and the one that brought it.
+    assert shadow.access(_chain(1), 1.0).evicted == _chain(2)
+    assert shadow.access(_chain(4), 2.0).evicted == _chain(4)
+
+
+def test_sieve_spares_the_visited_once():
+    shadow = Shadow(SievePolicy(), capacity=3)
+    for number in (1, 2, 3, 1):
+        shadow.access(_chain(number), 0.0)
+    assert shadow.access(_chain(4), 0.0).evicted == _chain(2)
+    assert shadow.access(_chain(5), 0.0).evicted == _chain(3)
+
+
 def test_reuse_learns_that_one_shot_requests_are_not_worth_room():
     requests = _conversations(3000, seed=2)
     assert _num_hits(ReusePolicy(), requests) > 1.2 * _num_hits(LruPolicy(), requests)
