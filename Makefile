@@ -11,7 +11,7 @@ PYTEST_ARGS ?=
 CLIENTS := openai anthropic langchain
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test test-fast flow check fmt lint types layers protos protos-baseline compose-test gpu-check bench bench-peers clean page-vendor page-test client-node-test clients
+.PHONY: help setup run test test-fast flow check fmt lint types layers protos protos-baseline compose-test gpu-check bench bench-peers bench-report clean page-vendor page-test client-node-test clients
 
 help: ## show this list
 	@grep -hE '^[a-z%-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-16s %s\n", $$1, $$2}'
@@ -93,6 +93,9 @@ bench: setup ## cost of the stack against the bare engine, as JSON
 
 bench-peers: setup ## other engines beside us in one run: installs them, writes docs/benchmarks/peers.*
 	$(BIN)/tokenmill bench peers --out docs/benchmarks
+
+bench-report: setup ## what the document claims beside what is measured: goes on where it stopped (half an hour)
+	$(BIN)/tokenmill bench report
 
 clean: ## remove what setup made (not the model cache)
 	rm -rf $(VENV) protos/gen build *.egg-info .pytest_cache .ruff_cache

@@ -10,6 +10,7 @@ import typer
 
 from services.cli import flags
 from services.cli.bench_cache_commands import bench_cache, bench_sessions
+from services.cli.bench_report_commands import bench_profiles, bench_report
 
 bench = typer.Typer(help="Measure a cluster.", no_args_is_help=True)
 
@@ -255,3 +256,5 @@ bench.command(
     context_settings={"allow_extra_args": True, "ignore_unknown_options": True},
 )(bench_cache)
 bench.command(name="sessions")(bench_sessions)
+bench.command(name="profiles")(bench_profiles)
+bench.command(name="report")(bench_report)

@@ -20,6 +20,7 @@ from benchmarks.tuning.moves import DEFAULTS, Settings
 from benchmarks.tuning.search import CannotRun, Comparison
 from benchmarks.tuning.verdict import Pair
 from benchmarks.tuning.workloads import Workload
+from benchmarks.usage import memory_mib
 from services.cli.cluster.plan import LOW_PRIORITY
 from services.cli.cluster.state import ClusterState
 from services.cli.failure import CommandFailed
@@ -80,9 +81,33 @@ class ClusterBench:
 
     def look(self, settings: Settings) -> tuple[Figures, Observation]:
         """As Bench says. The first window finds caches and step times unmeasured: not counted."""
-        running = self._get(settings)
-        self._window(running)
-        return self._window(running)
+        self.warm_up(settings)
+        return self.window(settings)
+
+    def warm_up(self, settings: Settings) -> None:
+        """A window that does not count.
+
+        Raises:
+            CannotRun: the cluster does not start or answer.
+        """
+        self._window(self._get(settings))
+
+    def window(self, settings: Settings) -> tuple[Figures, Observation]:
+        """One window.
+
+        Raises:
+            CannotRun: the cluster does not start or answer.
+        """
+        return self._window(self._get(settings))
+
+    def memory_mib(self, settings: Settings) -> float:
+        """Memory of all processes of a cluster that may have done nothing yet.
+
+        Raises:
+            CannotRun: it does not start.
+        """
+        processes = self._get(settings).state.processes
+        return sum(memory_mib(one.pid) for one in processes if one.pid is not None)
 
     def compare(
         self, current: Settings, candidate: Settings, enough: Callable[[Sequence[Pair]], bool]

@@ -1,0 +1,1 @@
+"""What the user's document claims, beside what is measured here, on one page."""
