@@ -8,7 +8,7 @@ KERNELS := $(VENV)/.kernels
 SOURCES := services gateway worker cache_service benchmarks tokenmill_client tests deploy setup.py
 ONCE ?=
 PYTEST_ARGS ?=
-CLIENTS := openai anthropic langchain
+CLIENTS := openai anthropic langchain triton
 
 .DEFAULT_GOAL := help
 .PHONY: help setup run test test-fast flow check fmt lint types layers protos protos-baseline compose-test gpu-check bench bench-peers bench-report clean page-vendor page-test client-node-test clients

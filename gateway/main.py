@@ -7,12 +7,12 @@ import secrets
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from tokenmill.kserve import open_inference_pb2_grpc
 from tokenmill.v1 import delivery_pb2_grpc, inference_pb2_grpc
 
 from gateway.access.authenticator import Authenticator
-from gateway.access.jwks import Jwks
 from gateway.access.key_ring import KeyRing
-from gateway.access.token_verifier import TokenRules, TokenVerifier
+from gateway.access.token_verifier import verifier_of
 from gateway.catalog import Catalog, Tokenizing
 from gateway.dead_letter_watch import DeadLetterWatch
 from gateway.delivery_servicer import DeliveryServicer
@@ -27,6 +27,7 @@ from gateway.live_view.heartbeats import follow_heartbeats
 from gateway.live_view.recent import RECENT
 from gateway.live_view.snapshot import LiveView
 from gateway.metrics import watch_live_requests
+from gateway.open_inference_servicer import OpenInferenceServicer
 from gateway.prompts import PromptReader
 from gateway.queue_watch import QueueWatch
 from gateway.quota.quotas import Quotas
@@ -121,7 +122,7 @@ def build(
     """Puts the parts together; nothing runs yet."""
     certificates = settings.tls_certificates()
     ring = KeyRing() if settings.asks_for_keys else None
-    authenticator = Authenticator(ring, _token_verifier(settings))
+    authenticator = Authenticator(ring, verifier_of(settings))
     catalog = Catalog()
     live_requests = LiveRequests(
         max_requests=settings.max_live_requests, max_untaken_tokens=settings.max_untaken_tokens
@@ -162,6 +163,13 @@ def build(
             intake, catalog, authenticator, request_timeout_s=settings.request_timeout_s
         ),
         "tokenmill.v1.InferenceService",
+    )
+    rpc.add(
+        open_inference_pb2_grpc.add_GRPCInferenceServiceServicer_to_server,
+        OpenInferenceServicer(
+            intake, catalog, authenticator, readiness, request_timeout_s=settings.request_timeout_s
+        ),
+        "inference.GRPCInferenceService",
     )
     live_view = LiveView(settings.instance_id, live_requests, readiness, RECENT)
     app = build_app(
@@ -208,18 +216,6 @@ def build(
 def _no_limits(tenant: str) -> Limits:
     """Where nobody is asked who he is, nobody is limited."""
     return NO_LIMITS
-
-
-def _token_verifier(settings: GatewaySettings) -> TokenVerifier | None:
-    if not settings.jwt_issuer:
-        return None
-    rules = TokenRules(
-        settings.jwt_issuer,
-        settings.jwt_audience,
-        settings.jwt_tenant_claim,
-        settings.jwt_scopes_claim,
-    )
-    return TokenVerifier(Jwks(settings.jwt_issuer, settings.jwt_jwks_url), rules)
 
 
 async def run(process: Process[GatewaySettings]) -> None:

@@ -10,6 +10,7 @@ from joserfc import jws, jwt
 from joserfc.errors import JoseError
 
 from gateway.access.jwks import Jwks
+from gateway.settings import GatewaySettings
 from services.core.caller import Caller, Scope
 from services.core.errors import PermissionDenied, Unauthenticated
 
@@ -109,3 +110,16 @@ class TokenVerifier:
                 f"the token is not valid: {type(exc).__name__}", reason="INVALID_TOKEN"
             ) from exc
         return decoded.claims
+
+
+def verifier_of(settings: GatewaySettings) -> TokenVerifier | None:
+    """As the settings say; None: no tokens are taken."""
+    if not settings.jwt_issuer:
+        return None
+    rules = TokenRules(
+        settings.jwt_issuer,
+        settings.jwt_audience,
+        settings.jwt_tenant_claim,
+        settings.jwt_scopes_claim,
+    )
+    return TokenVerifier(Jwks(settings.jwt_issuer, settings.jwt_jwks_url), rules)
