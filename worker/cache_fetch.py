@@ -20,6 +20,7 @@ from services.runtime.telemetry import tracer
 from services.wire.cache import BlockQuery
 from worker.block_check import check_blocks
 from worker.cache_client import CacheClient
+from worker.cache_touch import CacheTouches
 from worker.circuit_breaker import CircuitBreaker
 from worker.engine.port import Engine
 
@@ -74,6 +75,7 @@ class CacheFetcher:
         self._client = client
         self._breaker = breaker
         self._timeouts = timeouts
+        self._touches = CacheTouches(client, breaker, timeout_s=timeouts.lookup_s)
 
     async def fetch(self, request: QueuedRequest, context: Context) -> int:
         """Imports the leading run of missing blocks that the service has."""
@@ -81,6 +83,7 @@ class CacheFetcher:
             return 0
         chain = self._chain(request)
         if chain.num_held == len(chain.hashes):
+            self._touches.touch(chain)
             return 0
         with tracer.start_as_current_span(names.SPAN_CACHE_FETCH, context) as span:
             num_blocks = await self._fetch(chain)

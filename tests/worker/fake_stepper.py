@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from services.core.blocks import BlockHash, BlockLayout, BlockPayload
 from services.core.load import WorkerLoad
 from services.core.request import FinishReason
+from worker.engine.block_pool import PoolListener
 from worker.engine.port import EngineListener, SequenceOutput, SequenceSpec, StepReport
 
 
@@ -14,6 +15,7 @@ class FakeStepper:
     def __init__(self) -> None:
         self.layout = BlockLayout("uint8", 1, 1, 1, block_size=4)
         self.model_revision = "fake"
+        self.max_model_len = 1024
         self.specs: dict[str, SequenceSpec] = {}
         self.cancelled: list[str] = []
         self.imported: list[BlockPayload] = []
@@ -21,6 +23,9 @@ class FakeStepper:
         self._num_steps = 0
         self._positions: dict[str, int] = {}
         self._listener: EngineListener | None = None
+
+    def watch_blocks(self, listener: PoolListener) -> None:
+        pass
 
     def start(self, listener: EngineListener) -> None:
         self._listener = listener

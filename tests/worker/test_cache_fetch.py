@@ -88,11 +88,29 @@ async def test_only_blocks_that_the_engine_lacks_are_asked_for(setting: Setting)
     assert setting.engine.imported == chain[1:]
 
 
-async def test_an_engine_that_has_all_blocks_asks_nobody(setting: Setting) -> None:
+async def test_an_engine_that_has_all_blocks_waits_for_nobody(setting: Setting) -> None:
+    chain = chain_of(setting.engine, setting.request)
+    setting.engine.held_hashes = {block.block_hash for block in chain}
+    setting.cache.hang_in = "Lookup"
+    async with asyncio.timeout(10):
+        await setting.fetch()
+    assert setting.imported() == 0
+
+
+async def test_blocks_in_use_are_touched_although_nobody_fetches_them(setting: Setting) -> None:
     chain = chain_of(setting.engine, setting.request)
     setting.engine.held_hashes = {block.block_hash for block in chain}
     await setting.fetch()
-    assert setting.cache.num_lookups == 0
+    async with asyncio.timeout(5):
+        while not setting.cache.num_lookups:
+            await asyncio.sleep(0.001)
+    assert setting.cache.num_gets == 0
+
+
+async def test_blocks_of_another_model_are_not_found(setting: Setting) -> None:
+    setting.engine.model_revision = "other weights"
+    await setting.fetch()
+    assert (setting.imported(), setting.cache.num_gets) == (0, 0)
 
 
 async def test_at_least_one_prompt_token_is_left_to_compute(setting: Setting) -> None:
