@@ -14,7 +14,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-PRECISIONS = ("fp32", "bf16", "int8", "int4")
+KV8 = "+kv8"
+"""Ends the name of a precision whose K/V blocks are int8 too."""
+
+_WEIGHTS = ("fp32", "bf16", "int8", "int4")
+PRECISIONS = (*_WEIGHTS, *(name + KV8 for name in _WEIGHTS[1:]))
 TEXT = Path(__file__).with_name("data") / "quality.txt"
 TIMEOUT_S = 3600
 
@@ -32,13 +36,15 @@ def measure_precision(model_dir: Path, precision: str, num_tokens: int | None) -
     command = [sys.executable, "-m", "worker.bench_quality", "--text", str(TEXT)]
     if num_tokens is not None:
         command += ["--tokens", str(num_tokens)]
-    is_quantized = precision.startswith("int")
+    weights = precision.removesuffix(KV8)
+    is_quantized = weights.startswith("int")
     own = {
         "TOKENMILL_MODEL_DIR": str(model_dir),
-        "TOKENMILL_DTYPE": "auto" if is_quantized else precision,
+        "TOKENMILL_DTYPE": "auto" if is_quantized else weights,
         # Memory is to be that of the weights.
         "TOKENMILL_KV_BYTES": str(64 << 20),
-        "TOKENMILL_QUANTIZATION": precision if is_quantized else "none",
+        "TOKENMILL_QUANTIZATION": weights if is_quantized else "none",
+        "TOKENMILL_KV_DTYPE": "int8" if precision.endswith(KV8) else "auto",
     }
     return json.loads(_run(command, own).strip().splitlines()[-1])
 
@@ -54,9 +60,14 @@ def perturb(model_dir: Path, own_dir: Path) -> Path:
 
 
 def compare(figures: Mapping[str, dict[str, Any]]) -> dict[str, Any]:
-    """Adds each precision's shares of float32, where that was measured too."""
+    """Adds shares of float32, and of the same weights over K/V that is not int8, if measured."""
     base = figures.get("fp32")
-    for measured in figures.values():
+    for name, measured in figures.items():
+        same_weights = figures.get(name.removesuffix(KV8))
+        if name.endswith(KV8) and same_weights is not None:
+            for figure in ("perplexity", "kv_block_bytes"):
+                ratio = measured[figure] / same_weights[figure]
+                measured[f"{figure}_over_plain_kv"] = ratio
         if base is not None:
             measured["perplexity_ratio"] = measured["perplexity"] / base["perplexity"]
             measured["weight_bytes_ratio"] = measured["weight_bytes"] / base["float32_bytes"]

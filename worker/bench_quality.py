@@ -64,6 +64,7 @@ def main() -> int:
         "weight_bytes": model.weight_bytes,
         "float32_bytes": 4 * model.num_weights,
         "disk_bytes": model.disk_bytes,
+        "kv_block_bytes": len(model.pool.export_block(0)),
         "rss_bytes": resident_bytes(),
         "decode_tps": decode_tps,
     }

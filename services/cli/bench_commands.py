@@ -51,7 +51,7 @@ def overhead(
 def bench_engine(
     as_json: flags.AsJson = False,
     precisions: Annotated[
-        str, typer.Option(help="Which, by commas: fp32, bf16, int8, int4.")
+        str, typer.Option(help="Which, by commas: fp32, bf16, int8, int4; with +kv8: K/V in int8.")
     ] = "bf16,int8",
     rounds: Annotated[int, typer.Option(min=1, help="How often each cell is measured.")] = 3,
     tokens: Annotated[int, typer.Option(min=4, help="New tokens of each sequence.")] = 96,

@@ -21,6 +21,17 @@ def test_precisions_are_compared_with_float32():
     assert figures["int8"]["weight_bytes_ratio"] == 0.25
 
 
+def test_int8_kv_is_compared_with_the_same_weights_over_plain_kv():
+    figures = compare(
+        {
+            "bf16": {"perplexity": 20.0, "kv_block_bytes": 100},
+            "bf16+kv8": {"perplexity": 20.5, "kv_block_bytes": 53},
+        }
+    )
+    assert figures["bf16+kv8"]["perplexity_over_plain_kv"] == 1.025
+    assert figures["bf16+kv8"]["kv_block_bytes_over_plain_kv"] == 0.53
+
+
 def test_a_perturbed_copy_is_made_by_a_process_of_its_own(tmp_path: Path):
     model_dir, own_dir = tmp_path / "model", tmp_path / "own"
     model_dir.mkdir()
