@@ -58,6 +58,7 @@ def take_orders(
                     "max_num_seqs": settings.max_num_seqs,
                     "max_requests": settings.max_requests,
                     "max_batched_tokens": settings.max_batched_tokens,
+                    "itl_target_ms": settings.itl_target_ms,
                 },
                 # What this build knows; a setting that it lacks was passed over in silence.
                 "settings": sorted(WorkerSettings.model_fields),

@@ -34,6 +34,7 @@ def cluster_shape(calibrated: Mapping[str, Any], num_workers: int) -> ClusterSha
         block_size=shape["block_size"],
         max_num_seqs=shape["max_num_seqs"],
         max_requests=shape["max_requests"],
+        itl_target_s=shape["itl_target_ms"] / 1000,
     )
     return ClusterShape(shapes=(worker,) * num_workers)
 

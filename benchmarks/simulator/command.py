@@ -5,12 +5,13 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 from benchmarks.simulator.cluster import ClusterShape
+from benchmarks.simulator.grid import FLEETS, LOADS, GridPlan, as_table, run_grid
 from benchmarks.simulator.report import Slo
 from benchmarks.simulator.runs import Plan, simulate
 from benchmarks.simulator.synthetic import PREFIX, SHAPES
@@ -36,16 +37,22 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if unknown:
         parser.error(f"policy is {unknown[0]!r}; known: {', '.join(POLICIES)}, {ALL}")
     try:
-        result = simulate(plan, policies)
+        if options.grid:
+            grid = GridPlan(plan, tuple(options.fleets), tuple(options.loads))
+            result = run_grid(grid, policies)
+        else:
+            result = simulate(plan, policies)
     except (OSError, BadTrace) as exc:
         parser.error(f"{options.trace}: {exc}")
     if options.plot is not None:
-        from benchmarks.simulator.plot import plot
+        from benchmarks.simulator.plot import plot, plot_grid
 
-        plot(result, options.plot)
+        (plot_grid if options.grid else plot)(result, options.plot)
     if options.json:
         json.dump(result, sys.stdout)
         sys.stdout.write("\n")
+    elif options.grid:
+        print(as_table(result))
     else:
         _print_table(result)
 
@@ -67,10 +74,20 @@ def _parser() -> argparse.ArgumentParser:
     rate.add_argument(
         "--load", type=float, help="share of what least-loaded can carry, such as 0.95"
     )
+    parser.add_argument(
+        "--grid",
+        action="store_true",
+        help="every policy at each of --loads on each of --fleets, instead of one load and fleet",
+    )
+    parser.add_argument("--loads", type=_numbers(float), default=LOADS)
+    parser.add_argument("--fleets", type=_numbers(int), default=FLEETS)
     parser.add_argument("--blocks", type=int, default=1_000, help="K/V blocks per worker")
     parser.add_argument("--block-size", type=int, default=512, help="tokens per block of the trace")
     parser.add_argument("--max-num-seqs", type=int, default=64)
     parser.add_argument("--max-requests", type=int, default=128, help="running and waiting, each")
+    parser.add_argument(
+        "--itl-target-ms", type=float, default=1000 * WorkerShape().itl_target_s, help="0: none"
+    )
     parser.add_argument("--schedulers", type=int, default=1)
     parser.add_argument("--max-queued", type=int, default=20_000)
     parser.add_argument("--deadline-s", type=float, default=600.0)
@@ -83,6 +100,17 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _numbers(kind: Callable[[str], float]) -> Callable[[str], list[float]]:
+    def read(text: str) -> list[float]:
+        numbers = [kind(part) for part in text.split(",")]
+        if min(numbers) <= 0:
+            raise argparse.ArgumentTypeError(f"{text!r}; allowed: positive numbers, by commas")
+        return numbers
+
+    read.__name__ = "list of numbers"
+    return read
+
+
 def _plan(options: argparse.Namespace) -> Plan:
     for name in ("workers", "blocks", "block_size", "max_num_seqs", "max_requests", "schedulers"):
         if getattr(options, name) < 1:
@@ -93,6 +121,7 @@ def _plan(options: argparse.Namespace) -> Plan:
         block_size=options.block_size,
         max_num_seqs=options.max_num_seqs,
         max_requests=options.max_requests,
+        itl_target_s=options.itl_target_ms / 1000,
     )
     return Plan(
         trace=options.trace,

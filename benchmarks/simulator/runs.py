@@ -53,10 +53,10 @@ def simulate(plan: Plan, policies: Sequence[str]) -> dict[str, Any]:
     settled = replace(plan, requests_per_s=requests_per_s, load=None)
     num_processes = min(len(policies), os.cpu_count() or 1)
     if num_processes == 1:
-        figures = [_run(settled, policy) for policy in policies]
+        figures = [run_policy(settled, policy) for policy in policies]
     else:
         with ProcessPoolExecutor(num_processes) as executor:
-            figures = list(executor.map(_run, [settled] * len(policies), policies))
+            figures = list(executor.map(run_policy, [settled] * len(policies), policies))
     rate = mean_rate(_requests(settled))
     result: dict[str, Any] = {
         "policies": dict(zip(policies, figures, strict=True)),
@@ -110,6 +110,7 @@ def _requests(plan: Plan) -> list[TraceRequest]:
     return requests if plan.requests_per_s is None else at_rate(requests, plan.requests_per_s)
 
 
-def _run(plan: Plan, policy: str) -> dict[str, Any]:
+def run_policy(plan: Plan, policy: str) -> dict[str, Any]:
+    """Figures of one policy at the rate of the plan."""
     cluster = Cluster(replace(plan.shape, policy=policy), _requests(plan))
     return summarise(cluster.run(), plan.slo)

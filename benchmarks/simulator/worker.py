@@ -9,8 +9,11 @@ from benchmarks.simulator.sequence import SimulatedSequence
 from services.core.load import WorkerHeartbeat, WorkerLoad, WorkerState
 from services.core.step_time import StepTimeModel, StepWork
 from worker.engine.block_pool import BlockPool
+from worker.engine.prefill_pace import PrefillPace
+from worker.engine.settings import EngineSettings
 from worker.engine.step_plan import SequenceSlice, StepPlan
 from worker.engine.step_scheduler import SchedulerLimits, StepScheduler
+from worker.engine.step_times import StepTimes
 from worker.kv_events import KvEventLog
 
 
@@ -20,6 +23,7 @@ class WorkerShape:
 
     Attributes:
         max_requests: running and waiting at once; more are refused.
+        itl_target_s: as the engine's setting `itl_target_ms`, and its default.
     """
 
     model: StepTimeModel = field(default_factory=StepTimeModel)
@@ -27,6 +31,7 @@ class WorkerShape:
     block_size: int = 512
     max_num_seqs: int = 64
     max_requests: int = 128
+    itl_target_s: float = EngineSettings().itl_target_ms / 1000
 
 
 @dataclass(slots=True)
@@ -65,6 +70,12 @@ class SimulatedWorker:
         self.shape = shape
         self.kv_log = KvEventLog(worker_id, epoch=1)
         self._pool = BlockPool(shape.num_blocks, listener=self.kv_log)
+        pace = PrefillPace(
+            StepTimes(shape.model),
+            itl_target_s=shape.itl_target_s,
+            max_tokens=shape.model.max_batched_tokens,
+            min_tokens=shape.block_size,
+        )
         self._scheduler = StepScheduler(
             self._pool,
             SchedulerLimits(
@@ -73,6 +84,7 @@ class SimulatedWorker:
                 max_batched_tokens=shape.model.max_batched_tokens,
                 watermark_blocks=max(1, shape.num_blocks // 100),
             ),
+            pace.max_prefill_tokens,
         )
         self._live: dict[int, SimulatedSequence] = {}
         self._stretch: _Stretch | None = None
@@ -148,6 +160,7 @@ class SimulatedWorker:
             num_blocks=self._pool.num_blocks,
             block_size=self.shape.block_size,
             num_pending_prefill_tokens=num_pending,
+            max_running=self.shape.max_num_seqs,
         )
 
     def heartbeat(self) -> WorkerHeartbeat:

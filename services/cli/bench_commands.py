@@ -11,8 +11,11 @@ import typer
 from services.cli import flags
 from services.cli.bench_cache_commands import bench_cache, bench_sessions
 from services.cli.bench_report_commands import bench_profiles, bench_report
+from services.cli.bench_scheduling_commands import bench_batching, bench_simulation
 
 bench = typer.Typer(help="Measure a cluster.", no_args_is_help=True)
+bench.command(name="simulation")(bench_simulation)
+bench.command(name="batching")(bench_batching)
 
 
 @bench.command()
@@ -152,39 +155,6 @@ def bench_gateway(
 
     plan = StreamPlan(num_streams=streams, num_tokens=tokens, step_s=1 / rate)
     typer.echo(json.dumps(command(plan), indent=None if as_json else 2))
-
-
-@bench.command(name="simulation")
-def bench_simulation(
-    as_json: flags.AsJson = False,
-    workers: flags.NumWorkers = 1,
-    loads: Annotated[
-        str, typer.Option(help="Shares of what the cluster can carry, by commas.")
-    ] = "0.5,0.8,2",
-    requests: Annotated[int, typer.Option(min=10, help="Of each load.")] = 40,
-    max_tokens: Annotated[int, typer.Option(min=2, help="Length of each answer.")] = 32,
-    rounds: Annotated[int, typer.Option(min=2, help="Of the calibration.")] = 3,
-    seed: Annotated[int, typer.Option(help="Of the arrival times.")] = 0,
-    model: flags.Model = None,
-    engine: flags.Engine = "torch",
-) -> None:
-    """The simulator against the cluster: calibrates, loads both alike, tells the errors."""
-    from benchmarks.calibration import CalibrationPlan
-    from services.cli.bench_simulation import check_simulation as command
-
-    result = command(
-        {
-            "loads": flags.parse_shares("--loads", loads),
-            "num_requests": requests,
-            "max_tokens": max_tokens,
-            "seed": seed,
-        },
-        CalibrationPlan(num_rounds=rounds, seed=seed),
-        model=model,
-        engine=flags.check_engine(engine),
-        num_workers=workers,
-    )
-    typer.echo(json.dumps(result, indent=None if as_json else 2))
 
 
 @bench.command(name="quality")

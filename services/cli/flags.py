@@ -137,6 +137,23 @@ def parse_shares(flag: str, text: str) -> tuple[float, ...]:
     return shares
 
 
+def parse_sizes(flag: str, text: str) -> tuple[int, ...]:
+    """Different whole numbers from 1, by commas.
+
+    Raises:
+        CommandFailed: something else.
+    """
+    try:
+        sizes = tuple(int(part) for part in text.split(","))
+    except ValueError:
+        sizes = ()
+    if not sizes or min(sizes) < 1 or len(set(sizes)) < len(sizes):
+        raise CommandFailed(
+            f"{flag} is {text!r}; allowed: different whole numbers from 1, by commas", exit_code=2
+        )
+    return sizes
+
+
 def state_dir_of(given: Path | None) -> Path:
     """The state directory that a command works on."""
     from services.cli.cluster.options import default_state_dir

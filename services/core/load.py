@@ -27,6 +27,7 @@ class WorkerLoad:
         num_waiting: accepted but not yet in the running batch.
         num_free_blocks: K/V blocks not held by a running sequence.
         num_pending_prefill_tokens: prompt tokens accepted but not yet computed.
+        max_running: requests that the running batch can hold; 0 if not told.
     """
 
     max_requests: int
@@ -36,6 +37,7 @@ class WorkerLoad:
     num_blocks: int
     block_size: int
     num_pending_prefill_tokens: int
+    max_running: int = 0
 
     @property
     def num_free_requests(self) -> int:

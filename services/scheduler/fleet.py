@@ -131,6 +131,7 @@ class Fleet:
                     load.num_blocks,
                     load.block_size,
                     times.get(worker_id, default),
+                    load.max_running,
                 )
             )
         return found

@@ -29,6 +29,7 @@ class Candidate:
         num_waiting: waiting or on their way.
         num_free_blocks: K/V blocks not held by a running sequence.
         num_blocks: K/V blocks of its pool; 0 if not known.
+        max_running: requests that its running batch can hold; 0 if not known.
         step_time: how long its steps take.
     """
 
@@ -43,6 +44,7 @@ class Candidate:
     num_blocks: int = 0
     block_size: int = 32
     step_time: StepTimeModel = DEFAULT_STEP_TIME
+    max_running: int = 0
 
     @property
     def num_free(self) -> int:

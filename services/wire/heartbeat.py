@@ -28,6 +28,7 @@ def load_to_pb(load: WorkerLoad) -> pb.WorkerLoad:
         num_blocks=load.num_blocks,
         block_size=load.block_size,
         num_pending_prefill_tokens=load.num_pending_prefill_tokens,
+        max_running=load.max_running,
     )
 
 
@@ -41,6 +42,7 @@ def load_from_pb(message: pb.WorkerLoad) -> WorkerLoad:
         num_blocks=message.num_blocks,
         block_size=message.block_size,
         num_pending_prefill_tokens=message.num_pending_prefill_tokens,
+        max_running=message.max_running,
     )
 
 

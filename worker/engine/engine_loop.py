@@ -122,6 +122,7 @@ class LoopEngine:
             num_blocks=self._pool.num_blocks,
             block_size=self._layout.block_size,
             num_pending_prefill_tokens=num_queued_tokens + sum(s.num_pending_prefill for s in live),
+            max_running=self._settings.max_num_seqs,
         )
 
     def seconds_since_progress(self) -> float:

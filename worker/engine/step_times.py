@@ -17,16 +17,21 @@ _TYPICAL_CONTEXT = 256
 
 
 class StepTimes:
-    """Fits a model of step times, anew every few steps."""
+    """Fits a model of step times, anew every few steps.
 
-    def __init__(self) -> None:
+    Args:
+        known: the times, where they need not be learned: in a simulator, whose steps take them.
+    """
+
+    def __init__(self, known: StepTimeModel | None = None) -> None:
         self._fit = StepTimeFit(_PRIOR, _KEEP_SHARE)
-        self._model = _PRIOR
+        self._model = known or _PRIOR
+        self._is_given = known is not None
 
     @property
     def is_known(self) -> bool:
         """Whether enough steps were seen to say anything."""
-        return self._fit.num_steps >= _MIN_STEPS
+        return self._is_given or self._fit.num_steps >= _MIN_STEPS
 
     @property
     def row_s(self) -> float:

@@ -16,8 +16,10 @@ class CostWeights:
     """What counts how much; all of it is time, in seconds.
 
     Attributes:
-        own_prefill: of a second that the worker computes for this request. Above 1: it makes those
-            behind it wait too, and takes room from what is cached.
+        own_prefill: of a second that the worker computes for this request, at least. Above 1: it
+            makes those behind it wait too, and takes room from what is cached.
+        behind: of such a second, for each request that waits on a worker of the fleet in the mean.
+            Where queues stand, what is computed twice is time that all behind it lose.
         decode_steps: of a second that one step takes. As many as an answer has tokens would count
             all that it waits for; fewer, because running answers end meanwhile.
         miss: of a second that the worker lately computed because nothing was cached. Small: it
@@ -25,13 +27,20 @@ class CostWeights:
         miss_half_life_s: how fast that is forgotten.
         shortage_s: until all that a full worker runs has ended; a request that finds too few free
             blocks waits for its share of that.
+        answer_steps: of an answer. A request that finds the running batch full waits until one of
+            those in it has ended: for its share of the steps of an answer.
+        place_steps: what the places taken count before that, as steps when all are: workers that
+            cost the same otherwise are kept equally full, however little a decode adds to a step.
     """
 
     own_prefill: float = 4.0
-    decode_steps: float = 20.0
+    behind: float = 1.0
+    decode_steps: float = 60.0
     miss: float = 0.02
     miss_half_life_s: float = 30.0
     shortage_s: float = 5.0
+    answer_steps: float = 250.0
+    place_steps: float = 10.0
 
 
 class _Charge:
@@ -66,6 +75,10 @@ class TokenmillPolicy:
         best: Candidate | None = None
         best_cost_s, best_placed_idx = math.inf, 0
         best_missing, best_own_s = num_prompt, 0.0
+        num_waiting = sum(candidate.num_waiting for candidate in candidates)
+        own_weight = max(
+            weights.own_prefill, weights.behind * num_waiting / max(1, len(candidates))
+        )
         # One flat loop: at a thousand workers a call per worker would be most of a decision.
         for candidate in candidates:
             num_requests = candidate.num_requests
@@ -84,12 +97,18 @@ class TokenmillPolicy:
             own_s = missing * (token_s + model.prefill_pair_s * (num_prompt - missing / 2))
             cost_s = (
                 token_s * num_before
-                + weights.own_prefill * own_s
+                + own_weight * own_s
                 + weights.decode_steps * (company_s + model.decode_s * num_requests)
             )
             num_left = candidate.num_free_blocks - (num_before + num_prompt) / block_size
             if num_left < 0 and candidate.num_blocks:
                 cost_s -= weights.shortage_s * num_left / max(1, num_held)
+            if candidate.max_running:
+                step_s = company_s + model.decode_s * num_requests
+                cost_s += weights.place_steps * step_s * num_requests / candidate.max_running
+                num_over = num_requests + 1 - candidate.max_running
+                if num_over > 0:
+                    cost_s += weights.answer_steps * step_s * num_over / candidate.max_running
             charge = charges.get(worker_id)
             if charge is not None:
                 cost_s += weights.miss * self._decayed(charge, now_s)

@@ -51,8 +51,19 @@ def test_a_load_is_a_share_of_what_least_loaded_carries(
     )
 
 
+def test_a_grid_is_printed_and_drawn(
+    trace_path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    out = tmp_path / "grid.png"
+    size = ["--fleets", "1,2", "--loads", "0.5", "--policy", "least-loaded,tokenmill"]
+    main(["--trace", str(trace_path), "--grid", *size, "--plot", str(out)])
+    assert "2 workers, load 0.5: TTFT p90" in capsys.readouterr().out
+    assert out.read_bytes().startswith(b"\x89PNG")
+
+
 @pytest.mark.parametrize(
-    "arguments", [["--policy", "best"], ["--workers", "0"], ["--trace", "absent.jsonl"]]
+    "arguments",
+    [["--policy", "best"], ["--loads", "0"], ["--workers", "0"], ["--trace", "absent.jsonl"]],
 )
 def test_a_mistake_is_one_sentence(arguments: list[str], capsys: pytest.CaptureFixture[str]):
     with pytest.raises(SystemExit) as caught:

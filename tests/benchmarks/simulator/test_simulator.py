@@ -59,6 +59,25 @@ def test_many_steps_at_once_take_as_long_as_one_by_one():
     assert drain(worker)[0] == pytest.approx(expected_s)
 
 
+def test_a_prompt_beside_decodes_is_paced_as_the_engine_paces_it():
+    def seconds_to_prefill(itl_target_s: float) -> float:
+        shape = replace(
+            WORKER, model=replace(MODEL, max_batched_tokens=512), itl_target_s=itl_target_s
+        )
+        worker = SimulatedWorker("w", shape)
+        worker.submit(sequence(0, num_prompt=16, num_output=100), 0.0)
+        assert worker.next_s is not None
+        worker.advance(began_s := worker.next_s)
+        worker.submit(long := sequence(1, num_prompt=480, num_output=2), began_s)
+        while long.first_token_s is None:
+            assert worker.next_s is not None
+            worker.advance(worker.next_s)
+        return long.first_token_s - began_s
+
+    # Without a target one step holds the whole prompt; with one it takes several.
+    assert seconds_to_prefill(0.03) > seconds_to_prefill(0.0) + 2 * MODEL.base_s
+
+
 def test_an_arrival_is_looked_at_after_the_step_under_way():
     worker = SimulatedWorker("w", WORKER)
     worker.submit(sequence(0, num_prompt=20, num_output=12), 0.0)
@@ -109,7 +128,8 @@ def test_a_request_larger_than_a_worker_is_refused():
 
 
 def test_a_cached_prefix_is_used_where_it_is():
-    shape = ClusterShape((replace(WORKER, num_blocks=200),) * 3)
+    dear_prompts = replace(MODEL, prefill_s=1e-3, decode_s=1e-5)
+    shape = ClusterShape((replace(WORKER, model=dear_prompts, num_blocks=200),) * 3)
     aware, blind = (
         summarise(Cluster(replace(shape, policy=policy), trace()).run(), Slo())
         for policy in ("tokenmill", "round-robin")

@@ -66,6 +66,7 @@ LOAD = WorkerLoad(
     num_blocks=10,
     block_size=32,
     num_pending_prefill_tokens=9,
+    max_running=3,
 )
 
 

@@ -70,6 +70,25 @@ def test_locality_does_not_overload_a_worker():
     assert choose(policy, [worker("a"), busy]) == "a"
 
 
+def test_a_worker_whose_running_batch_is_full_is_spared():
+    policy = make_policy("tokenmill", KvIndex())
+    crowded, roomy = worker("crowded", num_requests=8), worker("roomy", num_requests=7)
+    crowded.max_running, roomy.max_running = 8, 8
+    # Its prompts alone would make it the worse one.
+    roomy.num_prefill_tokens = 2_000
+    assert choose(policy, [crowded, roomy]) == "roomy"
+
+
+def test_where_queues_stand_the_holder_is_worth_waiting_for():
+    def chosen(num_waiting: int) -> str | None:
+        policy = make_policy("tokenmill", index_of(holder=10))
+        holder, other = worker("holder", num_prefill=2_000), worker("other")
+        holder.num_waiting = other.num_waiting = num_waiting
+        return choose(policy, [holder, other])
+
+    assert (chosen(0), chosen(40)) == ("other", "holder")
+
+
 def test_a_slow_worker_is_given_less():
     policy = make_policy("tokenmill", KvIndex())
     slow, fast = worker("slow"), worker("fast", num_prefill=100)
