@@ -11,7 +11,7 @@ PYTEST_ARGS ?=
 CLIENTS := openai anthropic langchain triton
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test test-fast flow check fmt lint types layers protos protos-baseline compose-test gpu-check bench bench-peers bench-report clean page-vendor page-test client-node-test clients
+.PHONY: help setup run test test-fast flow check fmt lint types layers protos protos-baseline compose-test metrics-check gpu-check bench bench-peers bench-report clean page-vendor page-test client-node-test clients
 
 help: ## show this list
 	@grep -hE '^[a-z%-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-16s %s\n", $$1, $$2}'
@@ -84,6 +84,9 @@ page-test: setup ## drive the page in Chromium against a cluster of its own (nee
 client-node-test: setup ## ask a cluster of its own over gRPC from Node, with stubs made from protos/ (needs npm)
 	cd tests/node && npm ci --ignore-scripts --no-audit
 	$(BIN)/python tests/node/run.py
+
+metrics-check: setup ## a real Prometheus on a cluster under load: no empty panel, no wrong rule (needs prometheus, promtool)
+	$(BIN)/python deploy/metrics_check.py
 
 gpu-check: setup ## conformance and benchmarks on a machine with an NVIDIA GPU
 	$(BIN)/python -m benchmarks.gpu_check

@@ -14,7 +14,7 @@ from gateway.ask import Ask
 from gateway.live_request import LiveRequest
 from gateway.live_view.recent import RECENT
 from gateway.vllm_metrics import VllmMetrics
-from services.core.errors import TokenmillError
+from services.core.errors import Overloaded, TokenmillError
 from services.core.request import FinishReason, Usage
 from services.runtime import names
 from services.runtime.logs import get_logger
@@ -119,7 +119,7 @@ class AnswerRecord:
             metrics.TIME_PER_OUTPUT_TOKEN.labels(*self._labels).observe(gap_s, link)
         if self._usage is not None:
             self._count_tokens(self._usage)
-        if not self.lives and isinstance(self._error, TokenmillError):
+        if isinstance(self._error, TokenmillError) and self._is_refused():
             metrics.REQUESTS_REFUSED.labels(self._error.reason).inc()
             return
         self._vllm.ended(
@@ -128,6 +128,12 @@ class AnswerRecord:
             mean_gap_s=gap_s,
             usage=self._usage,
             reason=self._finish_reason,
+        )
+
+    def _is_refused(self) -> bool:
+        """Whether it broke off before it was in the queue."""
+        return not self.lives or (
+            isinstance(self._error, Overloaded) and self._first_token_s is None
         )
 
     def _count_tokens(self, usage: Usage) -> None:

@@ -18,7 +18,11 @@ SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
 OURS = {"gateway", "tokenizer", "scheduler", "worker", "cache"}
 CORE = OURS | {"nats"}
 OBSERVABILITY = {"otel-collector", "jaeger", "prometheus", "grafana"}
-DASHBOARD = json.loads((ROOT / "deploy/grafana/dashboards/tokenmill.json").read_text())
+DASHBOARDS = [
+    json.loads(path.read_text())
+    for path in sorted((ROOT / "deploy/grafana/dashboards").glob("*.json"))
+]
+PANELS = [panel for board in DASHBOARDS for panel in board["panels"]]
 
 
 def _seconds(duration: str) -> int:
@@ -141,22 +145,43 @@ def test_collector_pipelines_use_what_is_configured():
             assert set(used) <= set(config[kind])
 
 
-def test_dashboard_asks_only_for_metrics_that_exist():
-    known = {value for key, value in vars(names).items() if key.startswith("METRIC_")}
-    known.add("process_resident_memory_bytes")
-    for panel in DASHBOARD["panels"]:
-        for target in panel.get("targets", []):
-            for metric in re.findall(r"\b[a-z]+(?:_[a-z]+){2,}\b", target["expr"]):
-                if metric in {"http_response_status_code"}:
-                    continue
-                base = re.sub(r"_(total|bucket|count|sum)$", "", metric)
-                assert {metric, base} & known, metric
+def test_dashboards_and_alerts_ask_only_for_metrics_that_exist():
+    known = {
+        value for key, value in vars(names).items() if key.startswith(("METRIC_", "VLLM_"))
+    } | {"process_resident_memory_bytes", "process_cpu_seconds_total"}
+    rules = yaml.safe_load((ROOT / "deploy/prometheus/rules.yml").read_text())
+    queries = [target["expr"] for panel in PANELS for target in panel.get("targets", [])]
+    queries += [rule["expr"] for group in rules["groups"] for rule in group["rules"]]
+    assert len(queries) > 60
+    for query in queries:
+        for metric in re.findall(r"\b(?:[a-z]+:)?[a-z0-9]+(?:_[a-z0-9]+){2,}\b", query):
+            if metric in {"http_response_status_code", "rpc_status_code"}:
+                continue
+            base = re.sub(r"_(total|bucket|count|sum)$", "", metric)
+            assert {metric, base} & known, metric
+
+
+def test_every_metric_is_on_the_page_of_metrics():
+    page = (ROOT / "docs/metrics.md").read_text()
+    metrics = [
+        value
+        for key, value in vars(names).items()
+        if key.startswith(("METRIC_", "VLLM_"))
+        if isinstance(value, str)
+    ]
+    assert not [name for name in metrics if f"| `{name}" not in page]
+
+
+def test_every_dashboard_has_a_name_of_its_own_that_its_file_bears():
+    uids = [board["uid"] for board in DASHBOARDS]
+    files = [path.stem for path in sorted((ROOT / "deploy/grafana/dashboards").glob("*.json"))]
+    assert uids == files
 
 
 def test_grafana_panels_use_a_datasource_that_is_provisioned():
     path = ROOT / "deploy/grafana/provisioning/datasources/datasources.yaml"
     provisioned = {source["uid"] for source in yaml.safe_load(path.read_text())["datasources"]}
-    used = {panel["datasource"]["uid"] for panel in DASHBOARD["panels"] if "datasource" in panel}
+    used = {panel["datasource"]["uid"] for panel in PANELS if "datasource" in panel}
     assert used <= provisioned
 
 
