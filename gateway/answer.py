@@ -8,7 +8,7 @@ from contextlib import aclosing
 from dataclasses import replace
 
 from gateway.ask import Piece
-from gateway.choice import Choice
+from gateway.choice import Choice, PieceSink
 from gateway.live_request import LiveRequest
 from gateway.record import AnswerRecord
 from services.core.quota import QuotaStatus
@@ -41,7 +41,6 @@ class Answer:
         self._num_choices = num_choices
         self._record = record
         self._on_whole = on_whole
-        self._seen: list[str] = []
 
     @property
     def request_id(self) -> str:
@@ -63,6 +62,11 @@ class Answer:
         for choice in self._choices:
             choice.abandon()
 
+    def divert(self, sink: PieceSink) -> None:
+        """Pieces of the only choice may go to the sink instead; see Choice.divert."""
+        if len(self._choices) == 1:
+            self._choices[0].divert(sink)
+
     async def pieces(self) -> AsyncGenerator[Piece, None]:
         """News of all choices as it comes; the last piece has usage.
 
@@ -74,8 +78,6 @@ class Answer:
         source = self._choices[0].pieces() if num_running == 1 else self._merged()
         async with aclosing(source) as merged:
             async for piece in merged:
-                if piece.choice_idx == 0:
-                    self._seen.append(piece.text)
                 if piece.finish_reason is not None:
                     num_running -= 1
                     if num_running == 0:
@@ -111,7 +113,7 @@ class Answer:
             num_choices=self._num_choices,
         )
         if self._on_whole is not None:
-            await self._on_whole("".join(self._seen))
+            await self._on_whole("".join(self._choices[0].texts))
         self._record.finished(usage, reason)
         return usage
 

@@ -4,14 +4,30 @@ from __future__ import annotations
 
 import time
 from collections.abc import AsyncGenerator, Callable
+from typing import Protocol
 
 from gateway.answer_times import PieceTimes
 from gateway.ask import Piece
 from gateway.live_request import LiveRequest
 from gateway.record import AnswerRecord
 from gateway.text_stream import TextStream
-from services.core.errors import RequestCancelled
+from services.core.errors import RequestCancelled, TokenmillError
 from services.core.request import FinishReason
+from services.runtime.logs import get_logger
+
+log = get_logger(__name__)
+
+
+class PieceSink(Protocol):
+    """Takes pieces without waiting."""
+
+    def is_ready(self) -> bool:
+        """Whether the next piece can be taken at once."""
+        ...
+
+    def take(self, piece: Piece) -> None:
+        """Takes a piece; only when ready."""
+        ...
 
 
 class Choice:
@@ -26,6 +42,7 @@ class Choice:
 
     Attributes:
         num_tokens: given out so far.
+        texts: the same as text, piece by piece.
     """
 
     def __init__(
@@ -38,6 +55,7 @@ class Choice:
         stop: Callable[[LiveRequest], None],
     ) -> None:
         self.num_tokens = 0
+        self.texts: list[str] = []
         self._live = live
         self._text = text
         self._record = record
@@ -88,11 +106,44 @@ class Choice:
             if live.error is not None:
                 raise live.error
 
+    def divert(self, sink: PieceSink) -> None:
+        """From now on pieces in the middle go to the sink as they come, while it is ready.
+
+        Waking a task for each token of a thousand streams costs more than writing it. `pieces`
+        gives out what the sink was not ready for, and the end.
+        """
+        if self._live.request.sampling.stop:
+            # A text may be held back, or be the end: for `pieces` to decide.
+            return
+
+        def push() -> bool:
+            if not sink.is_ready():
+                return False
+            try:
+                self._push(sink)
+            except Exception as exc:
+                # Raised here it would break the worker's stream, which carries many requests.
+                log.error("answer.failed", exc_info=exc)
+                self._live.fail(TokenmillError("the answer could not be written"))
+            return True
+
+        self._live.push = push
+
+    def _push(self, sink: PieceSink) -> None:
+        live = self._live
+        token_ids = live.take()
+        self._record.tokens_came(len(token_ids))
+        text = self._text.feed(token_ids).text
+        ready_ns = time.time_ns()
+        sink.take(self._piece(text, token_ids, None))
+        self._record.times.add(PieceTimes(live.arrived_ns, ready_ns, time.time_ns()))
+
     def _piece(self, text: str, token_ids: tuple[int, ...], reason: FinishReason | None) -> Piece:
         live = self._live
         first, self.num_tokens = self.num_tokens, self.num_tokens + len(token_ids)
         is_first, self._has_given = not self._has_given, True
         tells_prompt = is_first and live.request.sampling.prompt_logprobs is not None
+        self.texts.append(text)
         return Piece(
             text,
             token_ids,

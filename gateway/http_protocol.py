@@ -6,7 +6,12 @@ import asyncio
 from typing import Any
 
 import httptools
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+from uvicorn.protocols.http.flow_control import FlowControl
+from uvicorn.protocols.http.httptools_impl import (
+    STATUS_LINE,
+    HttpToolsProtocol,
+    RequestResponseCycle,
+)
 
 from gateway.http.errors import error_body, error_status
 from services.core.errors import HeadTooLarge, InvalidRequest, RequestTooSlow, TokenmillError
@@ -19,6 +24,35 @@ MAX_HEAD_BYTES = 64 << 10
 
 HEAD_TIMEOUT_S = 15.0
 """A client that needs longer for its first line and headers holds a connection for nothing."""
+
+
+DIRECT_SCOPE = "tokenmill.direct_writer"
+
+
+class DirectWriter:
+    """Chunks of a body that has begun, written without a task: ASGI's send is a coroutine."""
+
+    def __init__(
+        self, transport: asyncio.Transport, flow: FlowControl, cycle: RequestResponseCycle
+    ) -> None:
+        self._transport = transport
+        self._flow = flow
+        self._cycle = cycle
+
+    def is_ready(self) -> bool:
+        """Whether a chunk would go out, or be buffered within the limit."""
+        cycle = self._cycle
+        return not (
+            self._flow.write_paused
+            or cycle.disconnected
+            or cycle.response_complete
+            or not cycle.chunked_encoding
+            or self._transport.is_closing()
+        )
+
+    def write(self, chunk: bytes) -> None:
+        """Writes a chunk; only when ready, and not empty: that would be the end."""
+        self._transport.write(b"%x\r\n%b\r\n" % (len(chunk), chunk))
 
 
 class GuardedProtocol(HttpToolsProtocol):
@@ -72,6 +106,7 @@ class GuardedProtocol(HttpToolsProtocol):
             # Only an error makes the parser stop; what it calls then says nothing more.
             raise httptools.HttpParserError
         super().on_headers_complete()
+        self.scope[DIRECT_SCOPE] = DirectWriter(self.transport, self.flow, self.cycle)  # type: ignore[typeddict-unknown-key]
 
     def send_400_response(self, msg: str) -> None:
         """Bytes that are no HTTP are the client's error, said as all are."""

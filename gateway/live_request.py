@@ -62,6 +62,8 @@ class LiveRequest:
         trace: span that later attempts are published under.
         on_let_go: called when the owner lets go of it; the owner's to set.
         max_untaken: tokens that may wait for the client; the owner's to set.
+        push: called when tokens came and the reader waits for them; true: they were taken without
+            waking it. The reader's to set.
         on_resume: takes the attempt after a pause; the owner's to set.
         is_settled: the worker itself ended it; nobody needs to be told to stop.
         token_ids: delivered so far.
@@ -94,6 +96,8 @@ class LiveRequest:
         self._num_fruitless = 0
         self._num_lost = 0
         self._is_paused = False
+        self._is_awaited = False
+        self.push: Callable[[], bool] = _never
         self.has_killed_workers = False
 
     @property
@@ -135,8 +139,8 @@ class LiveRequest:
             self.prompt_logprobs = tuple(delta.prompt_logprobs)
         self.logprobs.extend(delta.logprobs)
         self.token_ids.extend(delta.token_ids)
-        if delta.token_ids:
-            self._news.set()
+        if delta.token_ids and not (delta.finish_reason is None and self._is_pushed()):
+            self._wake()
         match delta.finish_reason:
             case None:
                 is_behind = num_after - self._num_taken > self.max_untaken
@@ -203,13 +207,13 @@ class LiveRequest:
         """The answer is whole. Nothing happens if it ended before."""
         if not self.is_over:
             self.finish_reason = reason
-            self._news.set()
+            self._wake()
 
     def fail(self, error: TokenmillError) -> None:
         """The answer will not be whole. Nothing happens if it ended before."""
         if not self.is_over:
             self.error = error
-            self._news.set()
+            self._wake()
 
     async def next_token_ids(self) -> tuple[int, ...]:
         """Waits for news and takes all tokens not yet taken; empty only when the request is over.
@@ -222,11 +226,32 @@ class LiveRequest:
                 self._is_paused = False
                 self.on_resume(self.request)
             self._news.clear()
-            await self._news.wait()
+            self._is_awaited = True
+            try:
+                await self._news.wait()
+            finally:
+                self._is_awaited = False
+        return self.take()
+
+    def take(self) -> tuple[int, ...]:
+        """All tokens not yet taken."""
         token_ids = tuple(self.token_ids[self._num_taken :])
         self._num_taken += len(token_ids)
         return token_ids
 
+    def _is_pushed(self) -> bool:
+        return self._is_awaited and self.push()
+
+    def _wake(self) -> None:
+        # Until it has run, the reader is where order is kept: nothing is pushed past it.
+        self._is_awaited = False
+        self._news.set()
+
 
 def _nobody(request: QueuedRequest) -> None:
     """Where nothing is ever paused."""
+
+
+def _never() -> bool:
+    """Where every token wakes its reader."""
+    return False

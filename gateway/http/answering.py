@@ -17,7 +17,8 @@ from gateway.deadline import deadline_unix_ms, parse_timeout_s
 from gateway.http.body import read_body
 from gateway.http.errors import Headers, error_body
 from gateway.http.quota_headers import quota_headers
-from gateway.http.sse import EventStream, event, send_reply
+from gateway.http.sse import DirectSink, EventStream, event, send_reply
+from gateway.http_protocol import DIRECT_SCOPE, DirectWriter
 from gateway.intake import Intake
 from services.core.caller import Caller
 from services.core.errors import (
@@ -130,17 +131,28 @@ class AnswerRoute:
         head = head_of(scope, timeout_s=self._timeout_s)
         body = await read_body(scope, receive, limit_bytes=self._max_body_bytes)
         exchange = self._parse(body, head)
-        await answer_exchange(self._intake, exchange, receive, send)
+        await answer_exchange(self._intake, exchange, receive, send, direct_of(scope))
 
 
-async def answer_exchange(intake: Intake, exchange: Exchange, receive: Receive, send: Send) -> None:
+def direct_of(scope: Scope) -> DirectWriter | None:
+    """The short way to the connection, if the server offers one."""
+    return scope.get(DIRECT_SCOPE)
+
+
+async def answer_exchange(
+    intake: Intake,
+    exchange: Exchange,
+    receive: Receive,
+    send: Send,
+    direct: DirectWriter | None = None,
+) -> None:
     """Asks and answers; stops when the client leaves.
 
     Raises:
         TokenmillError: refused, or broken off before anything was sent.
     """
     try:
-        await _until_disconnect(receive, _reply(intake, exchange, send))
+        await _until_disconnect(receive, _reply(intake, exchange, send, direct))
     except InvalidRequest as exc:
         raise respelt(exc, exchange.spelt) from exc
 
@@ -156,19 +168,23 @@ def respelt(error: InvalidRequest, spelt: Mapping[str, str]) -> InvalidRequest:
     return InvalidRequest(message, field=name, reason=error.reason)
 
 
-async def _reply(intake: Intake, exchange: Exchange, send: Send) -> None:
+async def _reply(
+    intake: Intake, exchange: Exchange, send: Send, direct: DirectWriter | None
+) -> None:
     left_s = exchange.ask.deadline_unix_ms / 1000 - time.time() + WRITE_GRACE_S
     try:
         async with asyncio.timeout(left_s):
             if exchange.ask.stream:
-                await _stream(intake, exchange, send)
+                await _stream(intake, exchange, send, direct)
             else:
                 await _whole(intake, exchange, send)
     except TimeoutError as exc:
         raise DeadlineExceeded("the client did not read its answer in time") from exc
 
 
-async def _stream(intake: Intake, exchange: Exchange, send: Send) -> None:
+async def _stream(
+    intake: Intake, exchange: Exchange, send: Send, direct: DirectWriter | None
+) -> None:
     stream = EventStream(send, exchange.headers)
     try:
         async with (
@@ -184,6 +200,9 @@ async def _stream(intake: Intake, exchange: Exchange, send: Send) -> None:
                     await exchange.keep()
                 if events:
                     await stream.write(events)
+                    if direct is not None:
+                        answer.divert(DirectSink(exchange.writer.events, direct))
+                        direct = None
     except Exception as exc:
         if not stream.has_started:
             raise

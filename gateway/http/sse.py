@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from starlette.types import Send
 
+from gateway.ask import Piece
 from gateway.http.errors import Headers
+from gateway.http_protocol import DirectWriter
 
 DONE = b"data: [DONE]\n\n"
 
@@ -68,3 +72,23 @@ class EventStream:
     async def end(self) -> None:
         """Nothing more comes."""
         await self._send({"type": "http.response.body", "body": b"", "more_body": False})
+
+
+class DirectSink:
+    """A PieceSink that writes events past ASGI; see DirectWriter.
+
+    Args:
+        events: a piece's events.
+        direct: the connection, once the reply has begun.
+    """
+
+    def __init__(self, events: Callable[[Piece], bytes], direct: DirectWriter) -> None:
+        self._events = events
+        self._direct = direct
+        self.is_ready = direct.is_ready
+
+    def take(self, piece: Piece) -> None:
+        """Writes a piece's events."""
+        events = self._events(piece)
+        if events:
+            self._direct.write(events)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 from tokenmill.v1 import common_pb2 as pb
 
@@ -126,8 +126,11 @@ def logprobs_to_pb(logprobs: Iterable[TokenLogprobs]) -> list[pb.TokenLogprobs]:
     ]
 
 
-def logprobs_from_pb(messages: Iterable[pb.TokenLogprobs]) -> tuple[TokenLogprobs, ...]:
+def logprobs_from_pb(messages: Collection[pb.TokenLogprobs]) -> tuple[TokenLogprobs, ...]:
     """Log-probabilities as received."""
+    if not messages:
+        # Nearly always, and once for every token: a generator would cost more than all the rest.
+        return ()
     return tuple(
         TokenLogprobs(entry.logprob, tuple(entry.top_token_ids), tuple(entry.top_logprobs))
         for entry in messages

@@ -242,3 +242,30 @@ def test_last_token_pauses_nothing():
     live = live_request(max_tokens=1)
     live.max_untaken = 0
     assert live.accept(attached(live), delta(0, 5)) is Verdict.TAKEN
+
+
+async def test_tokens_are_pushed_only_while_the_reader_waits_and_the_sink_is_ready():
+    live = live_request()
+    attachment = attached(live)
+    pushed: list[tuple[int, ...]] = []
+    is_ready = True
+
+    def push() -> bool:
+        if is_ready:
+            pushed.append(live.take())
+        return is_ready
+
+    live.push = push
+    live.accept(attachment, delta(0, 5))
+    assert await live.next_token_ids() == (5,)
+    reading = asyncio.ensure_future(live.next_token_ids())
+    await asyncio.sleep(0)
+    live.accept(attachment, delta(1, 6))
+    assert pushed == [(6,)]
+    is_ready = False
+    live.accept(attachment, delta(2, 7))
+    is_ready = True
+    # The reader is awake by now: past it nothing may go.
+    live.accept(attachment, delta(3, 8))
+    assert await reading == (7, 8)
+    assert pushed == [(6,)]

@@ -17,6 +17,7 @@ from gateway.http.answering import (
     Exchange,
     RequestHead,
     answer_exchange,
+    direct_of,
     head_of,
 )
 from gateway.http.body import read_body
@@ -95,7 +96,8 @@ class CreateResponse:
             await self._start(draft)
             await send_reply(send, 200, msgspec.json.encode(draft.writer.response))
             return
-        await answer_exchange(self._intake, self._exchange(draft), receive, send)
+        exchange = self._exchange(draft)
+        await answer_exchange(self._intake, exchange, receive, send, direct_of(scope))
 
     async def _draft(self, call: ResponseFields, head: RequestHead) -> _Draft:
         past: tuple[ChatMessage, ...] = ()
