@@ -19,6 +19,9 @@ from cache_service.policies.choice import PolicyFactory
 from cache_service.policies.port import EvictionPolicy
 from services.core.blocks import BlockHash, BlockPayload
 
+_MAX_RESTING = 16
+"""Tenants without blocks whose policy is kept; one may have learned megabytes."""
+
 
 @dataclass(frozen=True, slots=True)
 class StoreLimits:
@@ -281,7 +284,11 @@ class BlockStore:
         self._size_bytes -= entry.size_bytes
         _subtract(self._tenant_bytes, tenant, entry.size_bytes)
         if tenant not in self._tenant_bytes:
-            del self._policies[tenant]
+            # What was learned outlives the last block, for the latest tenants without any.
+            self._policies[tenant] = self._policies.pop(tenant)
+            resting = [name for name in self._policies if name not in self._tenant_bytes]
+            for name in resting[:-_MAX_RESTING]:
+                del self._policies[name]
         if entry.block.parent_hash:
             _subtract(self._num_children, entry.block.parent_hash, 1)
         return entry

@@ -5,9 +5,11 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from pathlib import Path
 from typing import Any
 
 from benchmarks.cache.command import compare_policies
+from benchmarks.cache.plot import plot
 from benchmarks.cache.replay import SIZES
 from benchmarks.simulator.synthetic import PREFIX, SHAPES
 from benchmarks.simulator.trace import BadTrace
@@ -32,6 +34,7 @@ def main() -> int:
         help="shares of the working set, by commas",
     )
     parser.add_argument("--block-bytes", type=int, default=_BLOCK_BYTES, help="for byte-seconds")
+    parser.add_argument("--plot", type=Path, help="draws the curves into this file")
     arguments = parser.parse_args()
     try:
         sizes = [float(text) for text in arguments.sizes.split(",")]
@@ -43,6 +46,8 @@ def main() -> int:
         report = compare_policies(
             arguments.trace, PolicySettings(), block_bytes=arguments.block_bytes, sizes=sizes
         )
+        if arguments.plot is not None:
+            plot(report, arguments.plot)
     except (BadTrace, OSError) as exc:
         sys.stderr.write(f"tokenmill: {exc}\n")
         return 1

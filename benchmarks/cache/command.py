@@ -7,14 +7,27 @@ from pathlib import Path
 from statistics import mean
 from typing import Any
 
-from benchmarks.cache.replay import SIZES, accesses_of, factories, gap_closed, replay, working_set
+from benchmarks.cache.parallel import Case, replay_all
+from benchmarks.cache.replay import (
+    SIZES,
+    Replay,
+    accesses_of,
+    factories,
+    gap_closed,
+    working_set,
+)
 from benchmarks.simulator.synthetic import PREFIX, SHAPES
 from benchmarks.simulator.trace import BadTrace, TraceRequest, read_trace
 from cache_service.policies.choice import PolicySettings
 
 
 def compare_policies(
-    trace: str, settings: PolicySettings, *, block_bytes: int, sizes: Sequence[float] = SIZES
+    trace: str,
+    settings: PolicySettings,
+    *,
+    block_bytes: int,
+    sizes: Sequence[float] = SIZES,
+    num_processes: int | None = None,
 ) -> dict[str, Any]:
     """Hit shares of every policy at every size, and what they cost and save.
 
@@ -23,6 +36,7 @@ def compare_policies(
         settings: of the policies.
         block_bytes: what a block takes in memory, for byte-seconds.
         sizes: shares of the working set.
+        num_processes: that replay at once; None: one for each CPU.
 
     Raises:
         BadTrace: it is not one, or has no blocks.
@@ -35,11 +49,13 @@ def compare_policies(
     shares: dict[str, dict[str, float]] = {}
     byte_seconds: dict[str, dict[str, float]] = {}
     tokens_saved: dict[str, dict[str, int]] = {}
+    names = list(factories(accesses, settings))
+    cases = [Case(name, size, int(num_blocks * size)) for size in sizes for name in names]
+    found: dict[tuple[float, str], Replay] = {}
+    for case, result in replay_all(accesses, settings, cases, num_processes=num_processes):
+        found[case.size, case.policy] = result
     for size in sizes:
-        results = {
-            name: replay(accesses, new_policy, int(num_blocks * size))
-            for name, new_policy in factories(accesses, settings).items()
-        }
+        results = {name: found[size, name] for name in names}
         key = f"{size:g}"
         shares[key] = {name: round(result.hit_share, 5) for name, result in results.items()}
         byte_seconds[key] = {n: round(r.block_s * block_bytes) for n, r in results.items()}

@@ -58,18 +58,16 @@ def working_set(accesses: Sequence[Access]) -> int:
     return len({block_hash for access in accesses for block_hash in access.chain})
 
 
-def factories(accesses: Sequence[Access], settings: PolicySettings) -> dict[str, Callable[[], Any]]:
-    """Every policy that is compared, by name."""
-    own: dict[str, PolicyFactory] = {
+def factories(
+    accesses: Sequence[Access], settings: PolicySettings, only: str | None = None
+) -> dict[str, Callable[[], Any]]:
+    """Every policy that is compared, by name; or one."""
+    made: dict[str, Callable[[], Any]] = {
         name.value: PolicyChoice(name, settings).factory() for name in PolicyName
     }
-    chains = [access.chain for access in accesses]
-    return {
-        **own,
-        "s3fifo": S3FifoPolicy,
-        "sieve": SievePolicy,
-        "optimal": lambda: OptimalPolicy(chains),
-    }
+    made |= {"s3fifo": S3FifoPolicy, "sieve": SievePolicy}
+    made["optimal"] = lambda: OptimalPolicy([access.chain for access in accesses])
+    return made if only is None else {only: made[only]}
 
 
 def replay(accesses: Sequence[Access], new_policy: PolicyFactory, capacity: int) -> Replay:

@@ -3,25 +3,31 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from cache_service.policies.leaves import LeafOrder
 from cache_service.policies.port import EvictionPolicy
-from cache_service.policies.queues import S3FifoPolicy, SievePolicy
 from cache_service.policies.reuse import ReusePolicy
 from cache_service.policies.shadow import Shadow
 from cache_service.policies.simple import LfuPolicy, LruPolicy
 from services.core.blocks import BlockHash
 
-_LEAD_SHARE = 0.01
 _LEAD_HITS = 24.0
-"""What an expert must be ahead by, of the leader's hits and in hits: luck is no lead."""
+"""What an expert must be ahead by, in hits: luck is no lead."""
+
+_SHORTER = 3.0
+"""A second frequency fades so much sooner: how long popularity lasts is a workload's own."""
 
 _MEMORY_CAPACITIES = 8.0
 """A hit counts 1/e after so many capacities' worth of blocks were asked for."""
 
+_MIN_MEMORY_BLOCKS = 16_384.0
+"""Or so many: a small store sees too few requests in its capacities to tell skill from luck."""
+
 _MAX_ANNOUNCED = 65_536
+_KEPT = 1 << 60
+"""Added to the rank of what the leader keeps; ranks are ticks, one for each request or block."""
 
 
 @dataclass(slots=True)
@@ -33,7 +39,7 @@ class _Expert:
 class HybridPolicy:
     """Keeps what the leading expert keeps.
 
-    Each expert (recency, learned reuse, decayed frequency, S3-FIFO, SIEVE) runs on the same
+    Each expert (recency, learned reuse, frequency that fades slowly and quickly) runs on the same
     requests as a shadow of the same size, without bytes. The one with the most hits of late leads,
     recency to begin with, and what it does not keep goes first. So the hybrid is as good as the
     best expert, but for the time that it takes to see who that is.
@@ -44,8 +50,7 @@ class HybridPolicy:
             LruPolicy(),
             ReusePolicy(),
             LfuPolicy(lfu_half_life_s),
-            S3FifoPolicy(),
-            SievePolicy(),
+            LfuPolicy(lfu_half_life_s / _SHORTER),
         ]
         self._experts = [_Expert(Shadow(policy, float("inf"))) for policy in policies]
         self._leader = self._experts[0]
@@ -63,17 +68,19 @@ class HybridPolicy:
     def used(self, chain: Sequence[BlockHash], now_s: float) -> None:
         """Lets every expert serve the request, and follows the best of them."""
         capacity = self._leader.shadow.capacity
-        fade = max(0.0, 1 - len(chain) / (_MEMORY_CAPACITIES * max(1.0, capacity)))
+        memory = max(_MIN_MEMORY_BLOCKS, _MEMORY_CAPACITIES * capacity)
+        fade = max(0.0, 1 - len(chain) / memory)
+        evicted: list[BlockHash] = []
         for expert in self._experts:
             access = expert.shadow.access(chain, now_s)
             expert.score = expert.score * fade + access.num_hits
             if expert is self._leader:
-                self._rerank(access.added)
-                self._rerank(access.evicted)
-        tick = next(self._ticks)
+                evicted = access.evicted
+        self._rerank(evicted)
+        leaves, held, tick = self._leaves, self._leader.shadow.held, next(self._ticks)
         for block_hash in chain:
-            if block_hash in self._leaves:
-                self._leaves.rerank(block_hash, (block_hash in self._leader.shadow.held, tick))
+            if block_hash in leaves:
+                leaves.rerank(block_hash, tick + _KEPT if block_hash in held else tick)
             else:
                 self._announced.add(block_hash)
         if len(self._announced) > _MAX_ANNOUNCED:
@@ -88,8 +95,7 @@ class HybridPolicy:
             for expert in self._experts:
                 if block_hash not in expert.shadow.held:
                     expert.shadow.add(block_hash, parent_hash, now_s)
-        rank = (block_hash in self._leader.shadow.held, next(self._ticks))
-        self._leaves.add(block_hash, parent_hash, rank)
+        self._leaves.add(block_hash, parent_hash, self._rank(block_hash, next(self._ticks)))
 
     def remove(self, block_hash: BlockHash) -> None:
         """Leaves the order. The experts go their own way."""
@@ -105,14 +111,15 @@ class HybridPolicy:
 
     def _follow_the_best(self) -> None:
         best = max(self._experts, key=lambda expert: expert.score)
-        lead = self._leader.score * _LEAD_SHARE + _LEAD_HITS
-        if best.score > self._leader.score + lead:
+        if best.score > self._leader.score + _LEAD_HITS:
             self._leader = best
             self._rerank(list(self._leaves))
 
-    def _rerank(self, block_hashes: Sequence[BlockHash]) -> None:
+    def _rerank(self, block_hashes: Iterable[BlockHash]) -> None:
         for block_hash in block_hashes:
             if block_hash in self._leaves:
-                _, tick = self._leaves.rank_of(block_hash)
-                is_kept = block_hash in self._leader.shadow.held
-                self._leaves.rerank(block_hash, (is_kept, tick))
+                tick = self._leaves.rank_of(block_hash) % _KEPT
+                self._leaves.rerank(block_hash, self._rank(block_hash, tick))
+
+    def _rank(self, block_hash: BlockHash, tick: int) -> int:
+        return tick + _KEPT if block_hash in self._leader.shadow.held else tick

@@ -1,9 +1,9 @@
-"""Blocks without a stored continuation, in order of a rank."""
+"""Blocks without a stored continuation, and their order by a rank."""
 
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 from services.core.blocks import BlockHash
@@ -11,32 +11,22 @@ from services.core.blocks import BlockHash
 _MIN_COMPACT = 1024
 
 
-class LeafOrder:
-    """Keeps every block's rank and offers the leaves, lowest rank first.
-
-    Ranks are anything that compares; a block's may change at any time. A heap with entries that
-    have become untrue, which are dropped when they are met.
-    """
+class Leaves:
+    """Knows what continues what among the stored blocks."""
 
     def __init__(self) -> None:
-        self._ranks: dict[BlockHash, Any] = {}
         self._parents: dict[BlockHash, BlockHash] = {}
         # Stored continuations per block, also of blocks that are not (or not yet) here.
         self._num_children: dict[BlockHash, int] = {}
-        self._heap: list[tuple[Any, BlockHash]] = []
 
     def __len__(self) -> int:
-        return len(self._ranks)
+        return len(self._parents)
 
     def __contains__(self, block_hash: BlockHash) -> bool:
-        return block_hash in self._ranks
+        return block_hash in self._parents
 
     def __iter__(self) -> Iterator[BlockHash]:
-        return iter(self._ranks)
-
-    def rank_of(self, block_hash: BlockHash) -> Any:
-        """Its rank now."""
-        return self._ranks[block_hash]
+        return iter(self._parents)
 
     def parent_of(self, block_hash: BlockHash) -> BlockHash:
         """The block that a stored one continues; empty for a first one."""
@@ -44,55 +34,97 @@ class LeafOrder:
 
     def is_leaf(self, block_hash: BlockHash) -> bool:
         """Whether it is stored and nothing stored continues it."""
-        return block_hash in self._ranks and block_hash not in self._num_children
+        return block_hash not in self._num_children and block_hash in self._parents
+
+    def join(self, block_hash: BlockHash, parent_hash: BlockHash) -> None:
+        """Takes a block that is not here."""
+        self._parents[block_hash] = parent_hash
+        if parent_hash:
+            self._num_children[parent_hash] = self._num_children.get(parent_hash, 0) + 1
+
+    def leave(self, block_hash: BlockHash) -> BlockHash | None:
+        """Forgets a block; returns its parent if that is a leaf now."""
+        parent = self._parents.pop(block_hash)
+        if not parent:
+            return None
+        num_left = self._num_children[parent] - 1
+        if num_left:
+            self._num_children[parent] = num_left
+            return None
+        del self._num_children[parent]
+        return parent if parent in self._parents else None
+
+
+class LeafOrder(Leaves):
+    """Keeps every block's rank and offers the leaves, lowest rank first.
+
+    Ranks are anything that compares; a block's may change at any time. A heap with entries that
+    have become untrue, which are dropped when they are met. What changes is only noted until the
+    order is asked for: most blocks are continued at once and never stand in the heap.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._ranks: dict[BlockHash, Any] = {}
+        self._heap: list[tuple[Any, BlockHash]] = []
+        self._changed: set[BlockHash] = set()
+
+    def rank_of(self, block_hash: BlockHash) -> Any:
+        """Its rank now."""
+        return self._ranks[block_hash]
 
     def add(self, block_hash: BlockHash, parent_hash: BlockHash, rank: Any) -> None:
         """Takes a block that is not here."""
         self._ranks[block_hash] = rank
-        self._parents[block_hash] = parent_hash
-        if parent_hash:
-            self._num_children[parent_hash] = self._num_children.get(parent_hash, 0) + 1
-        self._offer(block_hash)
+        self.join(block_hash, parent_hash)
+        self._changed.add(block_hash)
 
     def rerank(self, block_hash: BlockHash, rank: Any) -> None:
         """Changes the rank of a block that is here."""
         self._ranks[block_hash] = rank
-        self._offer(block_hash)
+        if block_hash not in self._num_children:
+            self._changed.add(block_hash)
 
     def remove(self, block_hash: BlockHash) -> Any:
         """Forgets a block; returns its rank."""
-        rank = self._ranks.pop(block_hash)
-        parent = self._parents.pop(block_hash)
-        if parent:
-            num_left = self._num_children[parent] - 1
-            if num_left:
-                self._num_children[parent] = num_left
-            else:
-                del self._num_children[parent]
-                if parent in self._ranks:
-                    self._offer(parent)
-        return rank
+        parent = self.leave(block_hash)
+        if parent is not None:
+            self._changed.add(parent)
+        return self._ranks.pop(block_hash)
 
     def lowest_first(self) -> Iterator[BlockHash]:
         """Leaves by rank. Ends with the next change."""
-        passed: list[tuple[Any, BlockHash]] = []
+        self._settle()
+        heap = self._heap
+        while heap and not self._is_true(heap[0]):
+            heapq.heappop(heap)
+        if not heap:
+            return
+        # Usually the first is all that is wanted: it keeps its place.
+        yield heap[0][1]
+        passed = [heapq.heappop(heap)]
+        offered = {passed[0][1]}
         try:
-            while self._heap:
-                entry = heapq.heappop(self._heap)
-                rank, block_hash = entry
-                if self.is_leaf(block_hash) and self._ranks[block_hash] == rank:
+            while heap:
+                entry = heapq.heappop(heap)
+                if entry[1] not in offered and self._is_true(entry):
                     passed.append(entry)
-                    yield block_hash
+                    offered.add(entry[1])
+                    yield entry[1]
         finally:
-            self._push(passed)
+            for entry in passed:
+                heapq.heappush(heap, entry)
 
-    def _offer(self, block_hash: BlockHash) -> None:
-        if block_hash not in self._num_children:
-            heapq.heappush(self._heap, (self._ranks[block_hash], block_hash))
-            if len(self._heap) > max(_MIN_COMPACT, 4 * len(self._ranks)):
-                self._heap = [(rank, key) for key, rank in self._ranks.items() if self.is_leaf(key)]
-                heapq.heapify(self._heap)
+    def _is_true(self, entry: tuple[Any, BlockHash]) -> bool:
+        rank, block_hash = entry
+        return block_hash not in self._num_children and self._ranks.get(block_hash) == rank
 
-    def _push(self, entries: Iterable[tuple[Any, BlockHash]]) -> None:
-        for entry in entries:
-            heapq.heappush(self._heap, entry)
+    def _settle(self) -> None:
+        ranks, heap = self._ranks, self._heap
+        for block_hash in self._changed:
+            if block_hash in ranks and block_hash not in self._num_children:
+                heapq.heappush(heap, (ranks[block_hash], block_hash))
+        self._changed.clear()
+        if len(heap) > max(_MIN_COMPACT, 4 * len(ranks)):
+            heap[:] = [(rank, key) for key, rank in ranks.items() if self.is_leaf(key)]
+            heapq.heapify(heap)

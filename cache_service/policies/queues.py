@@ -1,4 +1,4 @@
-"""Policies of queues, which let newcomers go quickly: experts of the hybrid."""
+"""Policies of queues, which let newcomers go quickly: what others are compared with."""
 
 from __future__ import annotations
 

@@ -8,7 +8,7 @@ from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from cache_service.policies.leaves import LeafOrder
+from cache_service.policies.leaves import Leaves
 from cache_service.policies.reuse_model import AGE_BOUNDS_S, ReuseModel, Trait, age_class
 from services.core.blocks import BlockHash
 
@@ -55,8 +55,10 @@ class ReusePolicy:
         self._model = ReuseModel(prefixes=(2, 3, 4))
         self._known: dict[BlockHash, _Known] = {}
         self._ghosts: OrderedDict[BlockHash, None] = OrderedDict()
-        self._leaves = LeafOrder()
-        # Leaves of each trait row by time of last use; ages are found by bisection.
+        self._leaves = Leaves()
+        # Leaves that came since the order was last asked for; most are continued at once.
+        self._fresh: set[BlockHash] = set()
+        # The other leaves of each trait row by time of last use; ages are found by bisection.
         self._by_age: list[list[tuple[float, BlockHash]]] = []
         self._coldest: list[_Place] = []
         self._num_requests = 0
@@ -75,15 +77,24 @@ class ReusePolicy:
             num_known += 1
         turn = self._turn(chain, num_known)
         num_new = len(chain) - num_known
-        for idx, block_hash in enumerate(chain):
+        rows: dict[tuple[bool, int], int] = {}
+        for num_after, block_hash in zip(range(len(chain) - 1, -1, -1), chain, strict=True):
             known = self._known.get(block_hash)
-            num_uses = 1
-            if known is not None:
-                self._model.reused(block_hash, known.row, known.used_s, now_s)
-                num_uses = known.num_uses + 1
+            if known is None:
+                known = _Known(now_s, 0, turn, num_after, 1, num_new)
+                self._known[block_hash] = known
+            else:
+                self._model.reused(block_hash, known.row, now_s)
                 self._take_out(block_hash, known)
-            num_after = len(chain) - 1 - idx
-            self._remember(block_hash, _Known(now_s, 0, turn, num_after, num_uses, num_new), now_s)
+                known.used_s, known.turn, known.num_new = now_s, turn, num_new
+                known.num_after = num_after
+                known.num_uses += 1
+            # What tells the blocks of one request apart.
+            key = (num_after > 0, known.num_uses)
+            row = rows.get(key)
+            if row is None:
+                row = rows[key] = self._model.row_of(_trait(known))
+            self._await(block_hash, known, row)
         self._forget_ghosts(now_s)
         if self._num_requests >= self._refresh_at:
             self._model.refresh(now_s)
@@ -100,20 +111,20 @@ class ReusePolicy:
         parent = self._known.get(parent_hash)
         if parent is not None and parent_hash in self._leaves:
             self._take_out(parent_hash, parent)
-        self._leaves.add(block_hash, parent_hash, 0)
-        self._put_in(block_hash, self._known[block_hash])
+        self._leaves.join(block_hash, parent_hash)
+        self._fresh.add(block_hash)
 
     def remove(self, block_hash: BlockHash) -> None:
         """Remembers it for a while; its parent may be the next to go."""
         self._take_out(block_hash, self._known[block_hash])
-        parent_hash = self._leaves.parent_of(block_hash)
-        self._leaves.remove(block_hash)
         self._ghosts[block_hash] = None
-        if self._leaves.is_leaf(parent_hash):
-            self._put_in(parent_hash, self._known[parent_hash])
+        parent_hash = self._leaves.leave(block_hash)
+        if parent_hash is not None:
+            self._fresh.add(parent_hash)
 
     def coldest_first(self, now_s: float) -> Iterator[BlockHash]:
         """From the least worth to the most."""
+        self._put_in_fresh()
         passed: dict[BlockHash, _Place] = {}
         try:
             if not self._coldest or self._num_requests >= self._replan_at:
@@ -176,50 +187,54 @@ class ReusePolicy:
         """A block that no request has named: an answer's. It stands at the end of its chain."""
         parent = self._known.get(parent_hash)
         turn, num_new = (parent.turn, parent.num_new) if parent else (0, 1)
-        self._remember(block_hash, _Known(now_s, 0, turn, 0, 1, num_new), now_s)
+        known = self._known[block_hash] = _Known(now_s, 0, turn, 0, 1, num_new)
+        self._await(block_hash, known, self._model.row_of(_trait(known)))
         for num_after in (1, 2):
             known = self._known.get(parent_hash)
             if known is None or known.num_after >= num_after:
                 return
-            self._model.forgotten(parent_hash, known.row, known.used_s, now_s)
+            self._model.forgotten(parent_hash, known.row, now_s)
             self._take_out(parent_hash, known)
-            known.num_after = num_after
-            known.used_s = now_s
-            self._remember(parent_hash, known, now_s)
+            known.num_after, known.used_s = num_after, now_s
+            self._await(parent_hash, known, self._model.row_of(_trait(known)))
             if parent_hash not in self._leaves:
                 return
             parent_hash = self._leaves.parent_of(parent_hash)
 
-    def _remember(self, block_hash: BlockHash, known: _Known, now_s: float) -> None:
-        known.row = self._model.row_of(_trait(known))
-        self._known[block_hash] = known
-        self._model.started(block_hash, known.row, now_s)
+    def _await(self, block_hash: BlockHash, known: _Known, row: int) -> None:
+        """Waits for its next use."""
+        known.row = row
+        self._model.started(block_hash, row, known.used_s)
         if block_hash not in self._leaves:
             self._ghosts[block_hash] = None
             self._ghosts.move_to_end(block_hash)
         elif self._leaves.is_leaf(block_hash):
-            self._put_in(block_hash, known)
+            self._fresh.add(block_hash)
 
     def _forget_ghosts(self, now_s: float) -> None:
         max_ghosts = max(_MIN_GHOSTS, _GHOSTS_PER_BLOCK * len(self._leaves))
         while len(self._ghosts) > max_ghosts:
             block_hash, _ = self._ghosts.popitem(last=False)
             known = self._known.pop(block_hash)
-            self._model.forgotten(block_hash, known.row, known.used_s, now_s)
+            self._model.forgotten(block_hash, known.row, now_s)
 
-    def _put_in(self, block_hash: BlockHash, known: _Known) -> None:
-        while known.row >= len(self._by_age):
-            self._by_age.append([])
-        bisect.insort(self._by_age[known.row], (known.used_s, block_hash))
-        worth = self._worth(known.row, age_class(self._now_s - known.used_s))
-        place = (worth, known.used_s, block_hash)
-        heapq.heappush(self._coldest, place)
+    def _put_in_fresh(self) -> None:
+        for block_hash in self._fresh:
+            known = self._known[block_hash]
+            while known.row >= len(self._by_age):
+                self._by_age.append([])
+            bisect.insort(self._by_age[known.row], (known.used_s, block_hash))
+            worth = self._worth(known.row, age_class(self._now_s - known.used_s))
+            heapq.heappush(self._coldest, (worth, known.used_s, block_hash))
+        self._fresh.clear()
 
     def _take_out(self, block_hash: BlockHash, known: _Known) -> None:
-        if not self._leaves.is_leaf(block_hash):
-            return
-        places = self._by_age[known.row]
-        del places[bisect.bisect_left(places, (known.used_s, block_hash))]
+        """Not where its last use put it any more. Before it is continued, or goes."""
+        if block_hash in self._fresh:
+            self._fresh.discard(block_hash)
+        elif self._leaves.is_leaf(block_hash):
+            places = self._by_age[known.row]
+            del places[bisect.bisect_left(places, (known.used_s, block_hash))]
 
 
 def _used_s(place: tuple[float, BlockHash]) -> float:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import bisect
-from collections import OrderedDict
 
 import numpy as np
 import numpy.typing as npt
@@ -22,7 +21,8 @@ _PRIOR_BLOCKS = 20.0
 """How many blocks' worth of experience a coarser group lends to a finer one. Blocks of a request
 share one fate, so that a single block tells little."""
 
-_WIDTHS = np.diff(np.array(AGE_BOUNDS_S))
+_BOUNDS = np.array(AGE_BOUNDS_S)
+_WIDTHS = np.diff(_BOUNDS)
 
 
 def age_class(age_s: float) -> int:
@@ -46,70 +46,47 @@ class ReuseModel:
     def __init__(self, prefixes: tuple[int, ...]) -> None:
         self._prefixes = prefixes
         self._rows: dict[Trait, int] = {}
-        self._num_reuses = np.zeros((0, NUM_AGES))
-        self._spent_s = np.zeros((0, NUM_AGES))
-        self._waiting: list[list[OrderedDict[BlockHash, float]]] = []
-        self._grown_s: list[float] = []
+        # By row and age class of the end: reuses, all ends, and time since the class's bound.
+        self._num_reuses: list[list[int]] = []
+        self._num_ends: list[list[int]] = []
+        self._beyond_s: list[list[float]] = []
+        # By row, the longest waiting first.
+        self._waiting: list[dict[BlockHash, float]] = []
+        self._age_s, self._age = 0.0, 0
         self.worth: npt.NDArray[np.float64] = np.zeros((0, NUM_AGES))
         """Reuses per second of keeping, by trait row and age class; see `refresh`."""
-
-    @property
-    def num_traits(self) -> int:
-        """Rows of `worth` to come."""
-        return len(self._rows)
 
     def row_of(self, trait: Trait) -> int:
         """Index of a trait."""
         row = self._rows.setdefault(trait, len(self._rows))
         if row == len(self._waiting):
-            self._waiting.append([OrderedDict() for _ in range(NUM_AGES)])
-            self._grown_s.append(float("-inf"))
-            if row == len(self._num_reuses):
-                grown = ((0, max(16, row)), (0, 0))
-                self._num_reuses = np.pad(self._num_reuses, grown)
-                self._spent_s = np.pad(self._spent_s, grown)
+            self._waiting.append({})
+            self._num_reuses.append([0] * NUM_AGES)
+            self._num_ends.append([0] * NUM_AGES)
+            self._beyond_s.append([0.0] * NUM_AGES)
         return row
 
     def started(self, block_hash: BlockHash, row: int, now_s: float) -> None:
         """A block was used; its next use is awaited from now on."""
-        self._waiting[row][0][block_hash] = now_s
+        self._waiting[row][block_hash] = now_s
 
-    def reused(self, block_hash: BlockHash, row: int, since_s: float, now_s: float) -> None:
+    def reused(self, block_hash: BlockHash, row: int, now_s: float) -> None:
         """It was used again."""
-        age = self._stop(block_hash, row, since_s, now_s)
-        self._num_reuses[row, age] += 1
+        self._num_reuses[row][self._stop(block_hash, row, now_s)] += 1
 
-    def forgotten(self, block_hash: BlockHash, row: int, since_s: float, now_s: float) -> None:
+    def forgotten(self, block_hash: BlockHash, row: int, now_s: float) -> None:
         """Nobody will follow it any further."""
-        self._stop(block_hash, row, since_s, now_s)
+        self._stop(block_hash, row, now_s)
 
-    def _stop(self, block_hash: BlockHash, row: int, since_s: float, now_s: float) -> int:
-        self._grow_older(row, now_s)
-        age = age_class(now_s - since_s)
-        waiting = self._waiting[row][age]
-        if block_hash in waiting:
-            del waiting[block_hash]
-        else:
-            # On a bound of age classes, where rounding may put it to either side.
-            age = next(idx for idx, group in enumerate(self._waiting[row]) if block_hash in group)
-            del self._waiting[row][age][block_hash]
-        self._spent_s[row, age] += max(0.0, now_s - since_s - AGE_BOUNDS_S[age])
+    def _stop(self, block_hash: BlockHash, row: int, now_s: float) -> int:
+        age_s = now_s - self._waiting[row].pop(block_hash)
+        # Blocks of a request come one after the other, and are of one age.
+        if age_s != self._age_s:
+            self._age_s, self._age = age_s, age_class(age_s)
+        age = self._age
+        self._num_ends[row][age] += 1
+        self._beyond_s[row][age] += age_s - AGE_BOUNDS_S[age]
         return age
-
-    def _grow_older(self, row: int, now_s: float) -> None:
-        if self._grown_s[row] == now_s:
-            return
-        self._grown_s[row] = now_s
-        groups = self._waiting[row]
-        for age in range(NUM_AGES - 1):
-            group, until_s = groups[age], AGE_BOUNDS_S[age + 1]
-            while group:
-                block_hash, since_s = next(iter(group.items()))
-                if now_s - since_s < until_s:
-                    break
-                del group[block_hash]
-                groups[age + 1][block_hash] = since_s
-                self._spent_s[row, age] += _WIDTHS[age]
 
     def refresh(self, now_s: float) -> None:
         """Works `worth` out anew.
@@ -118,19 +95,27 @@ class ReuseModel:
         time until it is used or given up. Its worth is the best such ratio over all ages to come:
         the index of Gittins (1979), which says whom to keep when room is scarce.
         """
-        num_rows = self.num_traits
-        if not num_rows:
+        if not self._rows:
             return
-        spent_s = self._spent_s[:num_rows].copy()
-        for row, groups in enumerate(self._waiting):
-            self._grow_older(row, now_s)
-            for age, group in enumerate(groups):
-                if group:
-                    waited_s = len(group) * (now_s - AGE_BOUNDS_S[age]) - sum(group.values())
-                    spent_s[row, age] += max(0.0, waited_s)
-        rates = self._rates(self._num_reuses[:num_rows], spent_s)
+        rates = self._rates(np.array(self._num_reuses, float), self._spent_s(now_s))
         chances = 1 - np.exp(-rates * _WIDTHS)
         self.worth = _best_ratio(chances)
+
+    def _spent_s(self, now_s: float) -> npt.NDArray[np.float64]:
+        """Seconds spent in each age class, by blocks whose wait ended and by those waiting."""
+        num_ends = np.array(self._num_ends, float)
+        beyond_s = np.array(self._beyond_s)
+        for row, waiting in enumerate(self._waiting):
+            if waiting:
+                ages_s = now_s - np.fromiter(waiting.values(), float, len(waiting))
+                ages = np.searchsorted(_BOUNDS, ages_s, "right") - 1
+                ages = np.clip(ages, 0, NUM_AGES - 1)
+                num_ends[row] += np.bincount(ages, minlength=NUM_AGES)
+                beyond = np.maximum(0.0, ages_s - _BOUNDS[ages])
+                beyond_s[row] += np.bincount(ages, weights=beyond, minlength=NUM_AGES)
+        # Who ended in an older class went through all of the younger ones.
+        num_through = num_ends[:, ::-1].cumsum(1)[:, ::-1] - num_ends
+        return beyond_s + num_through * _WIDTHS
 
     def _rates(
         self, num_reuses: npt.NDArray[np.float64], spent_s: npt.NDArray[np.float64]

@@ -15,11 +15,10 @@ class ShadowAccess:
 
     Attributes:
         num_hits: leading blocks that were there.
-        added, evicted: by this request.
+        evicted: by this request.
     """
 
     num_hits: int = 0
-    added: list[BlockHash] = field(default_factory=list[BlockHash])
     evicted: list[BlockHash] = field(default_factory=list[BlockHash])
 
 
@@ -39,11 +38,12 @@ class Shadow:
                 break
             access.num_hits += 1
         self.policy.used(chain, now_s)
+        held, add = self.held, self.policy.add
         parent = BlockHash()
         for block_hash in chain:
-            if block_hash not in self.held:
-                self.add(block_hash, parent, now_s)
-                access.added.append(block_hash)
+            if block_hash not in held:
+                held.add(block_hash)
+                add(block_hash, parent, now_s)
             parent = block_hash
         access.evicted = self.trim(now_s)
         return access

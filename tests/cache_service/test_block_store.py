@@ -21,7 +21,7 @@ def _hashes(*numbers: int) -> list[bytes]:
 
 
 def _held(store: BlockStore, *numbers: int) -> list[int]:
-    return [n for n in numbers if store.get(*_hashes(n), "layout") is not None]
+    return [n for n in numbers if store.get(_hashes(n)[0], "layout") is not None]
 
 
 def test_put_block_is_found_with_its_bytes(make_store, make_block):
@@ -197,6 +197,22 @@ def test_blocks_that_the_reader_has_are_used_but_not_counted(make_store, make_bl
         store.put(make_block(number, parent=parent))
     assert store.lookup(_hashes(1, 2, 3), "layout", "tenant", num_held=1) == 1
     assert (store.counters.num_hits, store.counters.num_misses) == (1, 1)
+
+
+def test_what_was_learned_outlives_the_last_block_of_the_latest_tenants(fake_clock, make_block):
+    made = []
+
+    def new_policy():
+        made.append(LruPolicy())
+        return made[-1]
+
+    store = BlockStore(StoreLimits(1000, ttl_s=10), new_policy, fake_clock)
+    for number in [*range(50), 49, 0]:
+        store.put(make_block(number + 1, tenant=f"tenant-{number}"))
+        fake_clock.now_s += 60
+        assert store.sweep() == 1
+    # Once for each, and again for the one that was gone for long.
+    assert len(made) == 51
 
 
 @pytest.mark.parametrize("name", list(PolicyName))
