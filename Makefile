@@ -8,10 +8,10 @@ KERNELS := $(VENV)/.kernels
 SOURCES := services gateway worker cache_service benchmarks tokenmill_client tests deploy setup.py
 ONCE ?=
 PYTEST_ARGS ?=
-CLIENTS := openai anthropic langchain triton
+CLIENTS := openai anthropic langchain triton aiperf guidellm
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test test-fast flow check fmt lint types layers protos protos-baseline compose-test metrics-check gpu-check bench bench-peers bench-report clean page-vendor page-test client-node-test clients
+.PHONY: help setup run test test-fast flow check fmt lint types layers protos protos-baseline compose-test metrics-check gpu-check bench bench-peers bench-report clean page-vendor page-test client-node-test clients schemathesis
 
 help: ## show this list
 	@grep -hE '^[a-z%-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-16s %s\n", $$1, $$2}'
@@ -62,6 +62,8 @@ clients: setup $(CLIENTS:%=.clients/%/.installed) ## clients that others wrote, 
 
 client-%: setup .clients/%/.installed ## one of them: make client-openai
 	$(BIN)/python tests/clients/run.py $*
+
+schemathesis: client-schemathesis ## requests made up from /openapi.json: no server error, no answer that it does not describe
 
 .clients/%/.installed: tests/clients/%.txt
 	@test -x $(@D)/bin/python || $(PYTHON) -m venv $(@D)

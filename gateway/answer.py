@@ -54,8 +54,9 @@ class Answer:
 
     @property
     def num_prompt_tokens(self) -> int:
-        """Length of the prompt."""
-        return len(self._choices[0].live.request.prompt_token_ids)
+        """Length of the prompt; of several, together."""
+        firsts = self._choices[:: self._num_choices]
+        return sum(len(choice.live.request.prompt_token_ids) for choice in firsts)
 
     def abandon(self) -> None:
         """Nobody reads any more: stops what still runs. Twice is safe, and so is after the end."""

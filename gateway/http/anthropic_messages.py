@@ -69,7 +69,7 @@ class MessagesFields(CountFields, kw_only=True, forbid_unknown_fields=True):
     service_tier: Any = None
 
 
-_NEUTRAL_VALUES: dict[str, tuple[Any, ...]] = {
+NEUTRAL_VALUES: dict[str, tuple[Any, ...]] = {
     "tools": ([],),
     "tool_choice": ({"type": "none"}, {"type": "auto"}),
     "thinking": ({"type": "disabled"},),
@@ -134,7 +134,7 @@ class AnthropicMessages:
 
 
 def _refuse(call: CountFields) -> None:
-    for field, neutral in _NEUTRAL_VALUES.items():
+    for field, neutral in NEUTRAL_VALUES.items():
         refuse_unless_neutral(field, getattr(call, field, None), neutral)
 
 

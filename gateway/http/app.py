@@ -21,6 +21,7 @@ from gateway.http.door import Door
 from gateway.http.live import Explain, ShowLive
 from gateway.http.models import ListModels, ShowModel
 from gateway.http.native import NativeRoutes
+from gateway.http.openapi.document import ShowDocument
 from gateway.http.page import Page
 from gateway.http.probes import Readyz, livez, metrics
 from gateway.http.responses.input_items import ShowInputItems
@@ -112,10 +113,13 @@ def build_app(
         Route("/api/v1/usage", ShowUsage(parts.usage), methods=["GET"]),
         Route("/api/v1/live", ShowLive(parts.live_view), methods=["GET"]),
         Route("/api/v1/explain/{request_id}", Explain(parts.traces_url), methods=["GET"]),
+        Route("/openapi.json", ShowDocument(), methods=["GET"]),
         Route("/", page, methods=["GET"]),
         Route("/ui/{path:path}", page, methods=["GET"]),
         Route("/livez", _Endpoint(livez), methods=["GET"]),
         Route("/readyz", Readyz(parts.readiness), methods=["GET"]),
+        # The name that vLLM's clients ask.
+        Route("/health", Readyz(parts.readiness), methods=["GET"]),
         Route("/metrics", _Endpoint(metrics), methods=["GET"]),
     ]
     router = Router(routes, redirect_slashes=False)

@@ -24,7 +24,7 @@ from gateway.http.sampling_fields import refuse_unsupported, sampling_of
 from services.core.errors import InvalidRequest
 from services.core.request import FinishReason
 
-_NEUTRAL_VALUES: dict[str, tuple[Any, ...]] = {
+NEUTRAL_VALUES: dict[str, tuple[Any, ...]] = {
     "tools": ([],),
     "tool_choice": ("none", "auto"),
     "parallel_tool_calls": (True, False),
@@ -82,7 +82,7 @@ class ChatCompletions:
             InvalidRequest: names the field.
         """
         call = decode_body(_DECODER, body)
-        refuse_unsupported(call, _NEUTRAL_VALUES)
+        refuse_unsupported(call, NEUTRAL_VALUES)
         check_stream_options(call.stream_options, call.stream)
         served = self._catalog.find(call.model or "")
         model = served.name
@@ -105,7 +105,7 @@ class ChatCompletions:
         spelt = {"logprobs": "top_logprobs"}
         if call.max_completion_tokens is not None:
             spelt["max_tokens"] = "max_completion_tokens"
-        return Exchange(ask, writer, spelt=spelt)
+        return Exchange(ask, writer, begin=writer.begin, spelt=spelt)
 
 
 class ChatWriter(OpenaiWriter):

@@ -28,7 +28,7 @@ from services.core.sampling import MAX_CHOICES
 
 # The public default of this route is 16, so that a forgotten limit stays cheap.
 DEFAULT_MAX_TOKENS = 16
-_NEUTRAL_VALUES: dict[str, tuple[Any, ...]] = {"suffix": ("",)}
+NEUTRAL_VALUES: dict[str, tuple[Any, ...]] = {"suffix": ("",)}
 # The public limit of this route; chat has another.
 MAX_LOGPROBS = 5
 
@@ -60,7 +60,7 @@ class Completions:
             InvalidRequest: names the field.
         """
         call = decode_body(_DECODER, body)
-        refuse_unsupported(call, _NEUTRAL_VALUES)
+        refuse_unsupported(call, NEUTRAL_VALUES)
         check_stream_options(call.stream_options, call.stream)
         served = self._catalog.find(call.model or "")
         model, vocabulary = served.name, served.loaded.vocabulary
@@ -92,7 +92,7 @@ class Completions:
             chunk_kind="text_completion",
             **frame_of(call, model),
         )
-        return Exchange(ask, writer)
+        return Exchange(ask, writer, begin=writer.begin)
 
 
 class CompletionWriter(OpenaiWriter):

@@ -30,9 +30,9 @@ _ANTHROPIC = "/v1/messages"
 # Asked every few seconds by machines: their spans would bury the others.
 # The page's files hold no secret: it asks for a key itself.
 _PAGE_ROUTES = ("/", "/ui/{path}")
-_UNTRACED = {"/livez", "/readyz", "/metrics", "/api/v1/live", *_PAGE_ROUTES}
+_UNTRACED = {"/livez", "/readyz", "/health", "/metrics", "/api/v1/live", *_PAGE_ROUTES}
 # Of a process, not of a caller: who may reach the port may ask.
-_PUBLIC = {"/livez", "/readyz", *_PAGE_ROUTES}
+_PUBLIC = {"/livez", "/readyz", "/health", "/openapi.json", *_PAGE_ROUTES}
 
 
 class Door:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from urllib.parse import quote
+
 import httpx
 import msgspec
 from starlette.types import Receive, Scope, Send
@@ -45,7 +47,7 @@ class Explain:
         request_id = scope["path_params"]["request_id"]
         try:
             async with httpx.AsyncClient(timeout=_TIMEOUT_S, trust_env=False) as client:
-                reply = await client.get(f"{self._url}/explain/{request_id}")
+                reply = await client.get(f"{self._url}/explain/{quote(request_id, safe='')}")
         except httpx.HTTPError as exc:
             raise DependencyLost(f"the trace store does not answer: {exc!r}") from exc
         if reply.status_code != 200:

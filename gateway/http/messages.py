@@ -22,11 +22,15 @@ class TextPart(Protocol):
     text: str | None
 
 
-class ContentPart(msgspec.Struct):
-    """One part of a message; only text is supported."""
+class ContentPart(msgspec.Struct, forbid_unknown_fields=True):
+    """One part of a message; only text is supported. The others are refused by their type."""
 
     type: str
     text: str | None = None
+    image_url: Any = None
+    input_audio: Any = None
+    file: Any = None
+    refusal: Any = None
 
 
 class MessageFields(msgspec.Struct, forbid_unknown_fields=True):

@@ -28,7 +28,7 @@ from services.core.request import ChatMessage
 
 SESSION_HEADER = "X-Session-ID"
 # One answer and plain text: what these routes are for.
-_NEUTRAL_VALUES: dict[str, tuple[Any, ...]] = {"n": (1,), "logprobs": (False,)}
+NEUTRAL_VALUES: dict[str, tuple[Any, ...]] = {"n": (1,), "logprobs": (False,)}
 
 
 class NativeFields(SamplingFields, kw_only=True, forbid_unknown_fields=True):
@@ -98,7 +98,7 @@ class NativeRoutes:
         session_id: str,
         begins_session: bool = False,
     ) -> Exchange:
-        refuse_unsupported(call, _NEUTRAL_VALUES)
+        refuse_unsupported(call, NEUTRAL_VALUES)
         model = self._catalog.find(call.model or "").name
         ask = ask_of(
             call,

@@ -14,9 +14,13 @@ from services.core.sampling import SamplingParams, check_num_choices
 
 
 class StreamOptions(msgspec.Struct, forbid_unknown_fields=True):
-    """`stream_options`; padding against traffic analysis is not added, and none is needed."""
+    """`stream_options`; padding against traffic analysis is not added, and none is needed.
+
+    `continuous_usage_stats` is vLLM's: with `include_usage`, each chunk tells what was used so far.
+    """
 
     include_usage: bool | None = None
+    continuous_usage_stats: bool | None = None
     include_obfuscation: bool | None = None
 
 
@@ -53,6 +57,7 @@ def frame_of(call: OpenaiFields, model: str) -> dict[str, Any]:
     return {
         "model": model,
         "include_usage": bool(options.include_usage),
+        "tells_usage_so_far": bool(options.include_usage and options.continuous_usage_stats),
         "return_token_ids": bool(call.return_token_ids),
     }
 

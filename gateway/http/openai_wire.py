@@ -5,9 +5,11 @@ from __future__ import annotations
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from dataclasses import replace
 
 import msgspec
 
+from gateway.answer import Answer
 from gateway.ask import Piece
 from gateway.http.sse import DONE, event
 from services.core.request import FinishReason, Usage
@@ -50,6 +52,7 @@ class OpenaiWriter(ABC):
         chunk_kind: `object` of a chunk.
         model: `model`.
         include_usage: a last chunk with usage and no choice; the others say `"usage":null`.
+        tells_usage_so_far: the others say what was used so far instead.
         return_token_ids: `token_ids` in each choice.
     """
 
@@ -61,6 +64,7 @@ class OpenaiWriter(ABC):
         chunk_kind: str,
         model: str,
         include_usage: bool,
+        tells_usage_so_far: bool,
         return_token_ids: bool,
     ) -> None:
         self._reply_id, self._kind, self._model = reply_id, kind, model
@@ -71,10 +75,20 @@ class OpenaiWriter(ABC):
         self._open = msgspec.json.encode(head)[:-1] + b',"choices":['
         self._close = b'],"usage":null}' if include_usage else b"]}"
         self._begun: set[int] = set()
+        self._used = Usage() if tells_usage_so_far else None
+
+    def begin(self, answer: Answer) -> None:
+        """Learns the length of the prompt."""
+        if self._used is not None:
+            self._used = Usage(prompt_tokens=answer.num_prompt_tokens)
 
     def events(self, piece: Piece) -> bytes:
         """Chunks of one piece: opening before a choice's first, delta, finish, usage, [DONE]."""
         out: list[bytes] = []
+        if self._used is not None:
+            num_tokens = self._used.completion_tokens + len(piece.token_ids)
+            self._used = replace(self._used, completion_tokens=num_tokens)
+            self._close = b'],"usage":%b}' % msgspec.json.encode(usage_fields(self._used))
         has_news = piece.text or piece.logprobs or (piece.token_ids and self._return_token_ids)
         if has_news or piece.finish_reason is not None:
             if piece.choice_idx not in self._begun:

@@ -13,7 +13,7 @@ from services.core.request import RequestClass
 from services.core.sampling import SamplingParams
 
 # Known fields that are not supported, with the values that ask for nothing beyond what is done.
-_NEUTRAL_VALUES: dict[str, tuple[Any, ...]] = {
+NEUTRAL_VALUES: dict[str, tuple[Any, ...]] = {
     "response_format": ({"type": "text"},),
     "service_tier": ("auto", "default"),
     "store": (False,),
@@ -100,7 +100,7 @@ def sampling_of(
     Raises:
         InvalidRequest: a field that is not supported.
     """
-    refuse_unsupported(call, _NEUTRAL_VALUES)
+    refuse_unsupported(call, NEUTRAL_VALUES)
     stop = (call.stop,) if isinstance(call.stop, str) else tuple(call.stop or ())
     given = {
         field: getattr(call, field) for field in _PLAIN_FIELDS if getattr(call, field) is not None

@@ -83,7 +83,7 @@ async def test_a_right_key_is_let_in_by_either_header(
 
 
 async def test_probes_ask_for_no_key(served: Served, client: httpx.AsyncClient):
-    for path in ("/livez", "/readyz"):
+    for path in ("/livez", "/readyz", "/health", "/openapi.json"):
         assert (await client.get(path)).status_code == 200
 
 

@@ -15,23 +15,35 @@ from services.core.request import ChatMessage
 from services.core.sampling import SamplingParams
 
 
-class InputPart(msgspec.Struct):
-    """One part of an item; only text is supported."""
+class InputPart(msgspec.Struct, forbid_unknown_fields=True):
+    """One part of an item; only text is supported. The others are refused by their type."""
 
     type: str
     text: str | None = None
+    annotations: Any = None
+    logprobs: Any = None
+    image_url: Any = None
+    file_id: Any = None
+    file_data: Any = None
+    file_url: Any = None
+    filename: Any = None
+    detail: Any = None
+    refusal: Any = None
 
 
-class InputItem(msgspec.Struct):
-    """A message of the conversation; what clients send back of earlier answers is ignored."""
+class InputItem(msgspec.Struct, forbid_unknown_fields=True):
+    """A message of the conversation; the fields after type come back of earlier answers."""
 
     role: str | None = None
     content: str | list[InputPart] | None = None
     type: str = "message"
+    id: str | None = None
+    status: str | None = None
+    phase: str | None = None
 
 
 class ResponseFields(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
-    """The body; null is the same as absent."""
+    """The body; null is the same as absent. `ignore_eos` is ours, as on the other routes."""
 
     input: str | list[InputItem]
     model: str | None = None
@@ -48,6 +60,7 @@ class ResponseFields(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     user: str | None = None
     safety_identifier: str | None = None
     prompt_cache_key: str | None = None
+    ignore_eos: bool | None = None
 
     access_programs: Any = None
     background_options: Any = None
@@ -70,7 +83,7 @@ class ResponseFields(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     truncation: Any = None
 
 
-_NEUTRAL_VALUES: dict[str, tuple[Any, ...]] = {
+NEUTRAL_VALUES: dict[str, tuple[Any, ...]] = {
     "access_programs": (),
     "background_options": (),
     "context_management": ([],),
@@ -101,7 +114,7 @@ def read_response_call(body: bytes) -> ResponseFields:
         InvalidRequest: names the field, one that is known but not supported included.
     """
     call = decode_body(_DECODER, body)
-    for field, neutral in _NEUTRAL_VALUES.items():
+    for field, neutral in NEUTRAL_VALUES.items():
         refuse_unless_neutral(field, getattr(call, field), neutral)
     check_stream_options(call.stream_options, call.stream)
     if call.max_output_tokens is not None and call.max_output_tokens < 1:
@@ -136,6 +149,7 @@ def sampling_of_response(call: ResponseFields) -> SamplingParams:
     default = SamplingParams()
     return SamplingParams(
         max_tokens=call.max_output_tokens,
+        ignore_eos=bool(call.ignore_eos),
         temperature=default.temperature if call.temperature is None else call.temperature,
         top_p=default.top_p if call.top_p is None else call.top_p or LEAST_TOP_P,
     )

@@ -56,7 +56,9 @@ class Shelf:
             NotFound: it does not exist, has expired, was deleted, or is another tenant's.
             DependencyLost: the broker does not answer.
         """
-        value, revision = await self._bucket.read(_key(tenant, response_id))
+        value, revision = b"", 0
+        if response_id:
+            value, revision = await self._bucket.read(_key(tenant, response_id))
         kept = _DECODER.decode(value) if value else None
         if kept is None or kept.is_deleted:
             raise NotFound(

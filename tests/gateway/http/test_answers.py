@@ -65,6 +65,18 @@ async def test_chat_stream_without_usage_has_no_usage(working: Served, client):
     assert all("usage" not in chunk for chunk in chunks)
 
 
+async def test_usage_so_far_is_told_in_each_chunk_on_request(working: Served, client):
+    options = {"include_usage": True, "continuous_usage_stats": True}
+    body = {"prompt": "ab", "max_tokens": 3, "stream": True, "stream_options": options}
+    reply = await client.post("/v1/completions", json=body)
+    events = [line[6:] for line in reply.text.splitlines() if line.startswith("data: {")]
+    used = [json.loads(event)["usage"] for event in events]
+    counts = [(usage["prompt_tokens"], usage["completion_tokens"]) for usage in used]
+    assert counts[0] == (2, 1)
+    assert counts == sorted(counts)
+    assert counts[-1] == (2, 3)
+
+
 async def test_token_ids_are_returned_on_request(working: Served, client):
     body = {"messages": MESSAGES, "max_tokens": 3, "stream": True, "return_token_ids": True}
     chunks = events_of(await client.post("/v1/chat/completions", json=body))

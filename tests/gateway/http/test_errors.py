@@ -28,6 +28,11 @@ BAD_INPUT = [
         {"messages": [{"role": "user", "content": [{"type": "image_url"}]}]},
         "messages[0].content[0].type",
     ),
+    (
+        CHAT,
+        {"messages": [{"role": "user", "content": [{"type": "text", "text": "a", "wings": 2}]}]},
+        "messages[0].content[0].wings",
+    ),
     (CHAT, {"messages": HI, "temperature": -1}, "temperature"),
     (CHAT, {"messages": HI, "temperature": "hot"}, "temperature"),
     (CHAT, {"messages": HI, "top_p": -0.1}, "top_p"),

@@ -134,6 +134,8 @@ async def test_a_response_that_somebody_waits_for_cannot_be_cancelled(working: S
         ({"input": "a", "background": True, "store": False}, "background"),
         ({"input": "a", "background": True, "stream": True}, "stream"),
         ({"input": "a", "model": "x"}, "model"),
+        ({"input": "a", "previous_response_id": ""}, "previous_response_id"),
+        ({"input": [{"role": "user", "content": "a", "wings": 2}]}, "input[0].wings"),
     ],
 )
 async def test_bad_input_names_its_field(

@@ -1,0 +1,1 @@
+"""/openapi.json: what every HTTP route takes and answers."""
