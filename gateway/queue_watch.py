@@ -9,7 +9,7 @@ from nats.aio.msg import Msg
 
 from gateway.drain_rate import MAX_RETRY_AFTER_S, MIN_RETRY_AFTER_S
 from services.core.errors import Overloaded
-from services.core.queue_status import QueueView
+from services.core.queue_status import QueueStatus, QueueView
 from services.core.request import QueuedRequest
 from services.runtime.logs import get_logger
 from services.wire.queue import BadPayload
@@ -34,6 +34,10 @@ class QueueWatch:
         except BadPayload as exc:
             log.warning("queue_status.unreadable", error=exc.message)
             return
+        self.hear(status)
+
+    def hear(self, status: QueueStatus) -> None:
+        """Takes a scheduler's word."""
         if status.model in self._views or len(self._views) < MAX_MODELS:
             view = self._views.setdefault(status.model, QueueView())
             view.hear(status, time.monotonic())

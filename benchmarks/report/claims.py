@@ -72,7 +72,7 @@ def _kv_cache(found: Figures) -> Reading:
 
 def _batch_gain(found: Figures) -> Reading:
     gain = found["gain"]["8"]
-    alone, eight = (found["sizes"][size] for size in ("1", "8"))
+    alone, eight = (found[size] for size in ("1", "8"))
     return Reading(
         f"{alone['requests_per_s']:.2f} requests/s, {alone['latency_ms_p50']:,.0f} ms",
         f"{eight['requests_per_s']:.2f} requests/s, {eight['latency_ms_p50']:,.0f} ms",

@@ -11,11 +11,12 @@ import typer
 from services.cli import flags
 from services.cli.bench_cache_commands import bench_cache, bench_sessions
 from services.cli.bench_report_commands import bench_profiles, bench_report
-from services.cli.bench_scheduling_commands import bench_batching, bench_simulation
+from services.cli.bench_scheduling_commands import bench_batching, bench_scheduler, bench_simulation
 
 bench = typer.Typer(help="Measure a cluster.", no_args_is_help=True)
 bench.command(name="simulation")(bench_simulation)
 bench.command(name="batching")(bench_batching)
+bench.command(name="scheduler")(bench_scheduler)
 
 
 @bench.command()

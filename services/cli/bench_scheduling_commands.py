@@ -70,3 +70,27 @@ def bench_batching(
         prompt_words=prompt_words,
     )
     typer.echo(json.dumps(result) if as_json else as_table(result))
+
+
+def bench_scheduler(
+    as_json: flags.AsJson = False,
+    workers: Annotated[int, typer.Option(min=1, help="Of a placement decision.")] = 64,
+    blocks: Annotated[int, typer.Option(min=1, help="That the index knows of.")] = 1_000_000,
+    queued: Annotated[int, typer.Option(min=100, help="Requests to drain.")] = 8_000,
+    rate: Annotated[float, typer.Option(min=1, help="Requests/s at which latency counts.")] = 1_000,
+    seconds: Annotated[float, typer.Option(min=1, help="At that rate.")] = 8,
+    prompt_tokens: Annotated[int, typer.Option(min=1, help="Of each request.")] = 256,
+) -> None:
+    """Placement decisions, refusals, and requests through a real broker to fake workers."""
+    from services.cli.bench_scheduler import scheduler as command
+
+    result = command(
+        {"num_workers": workers, "num_blocks": blocks},
+        {
+            "num_queued": queued,
+            "rate_per_s": rate,
+            "duration_s": seconds,
+            "num_prompt_tokens": prompt_tokens,
+        },
+    )
+    typer.echo(json.dumps(result, indent=None if as_json else 2))

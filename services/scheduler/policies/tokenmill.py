@@ -34,7 +34,7 @@ class CostWeights:
     """
 
     own_prefill: float = 4.0
-    behind: float = 1.0
+    behind: float = 2.0
     decode_steps: float = 60.0
     miss: float = 0.02
     miss_half_life_s: float = 30.0

@@ -1,0 +1,1 @@
+"""How fast the scheduler is: single decisions, and requests through a real broker."""

@@ -1,0 +1,194 @@
+"""Requests through a real broker and a real scheduler process to workers that only take note."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import uvloop
+
+from benchmarks.children import Child
+from benchmarks.scheduler.decisions import bench_request
+from services.core.percentile import percentile
+from services.core.request import QueuedRequest
+from services.runtime import names
+from services.runtime.bus import Bus, QueueLimits, connect_bus
+from services.wire.queue import encode_queued_request
+from services.wire.subjects import lane_notice_subject, lane_of, message_id, requests_subject
+
+MODEL = "bench"
+_TENANTS = 8
+_TIMEOUT_S = 60.0
+_IN_FLIGHT = 256
+_TICKS_PER_S = os.sysconf("SC_CLK_TCK")
+
+
+@dataclass(frozen=True, slots=True)
+class ThroughputPlan:
+    """How much goes through.
+
+    Attributes:
+        num_queued: requests that wait when the scheduler starts: how fast it drains them counts.
+        rate_per_s: of the second part, in which requests come one by one.
+        duration_s: of the second part.
+        num_workers: that take them.
+        num_prompt_tokens: of each.
+    """
+
+    num_queued: int = 8_000
+    rate_per_s: float = 1_000.0
+    duration_s: float = 8.0
+    num_workers: int = 8
+    num_prompt_tokens: int = 256
+
+
+def measure_throughput(plan: ThroughputPlan, nats_server: str, folder: Path) -> dict[str, Any]:
+    """Starts broker, workers and scheduler, and sends requests.
+
+    Args:
+        plan: how much.
+        nats_server: the program.
+        folder: for the broker's store and what the processes say.
+
+    Returns:
+        requests_per_s (draining a full queue), added_latency_ms (from publishing to the worker, at
+        `rate_per_s`), cpu_us_per_request (of the scheduler, while draining).
+    """
+    with ExitStack() as stack:
+        port = _free_port()
+        url = f"nats://127.0.0.1:{port}"
+        broker = subprocess.Popen(
+            [nats_server, "-a", "127.0.0.1", "-p", str(port), "-js", "-sd", str(folder / "nats")],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        stack.callback(_end, broker)
+        environment = {
+            "TOKENMILL_NATS_URL": url,
+            "TOKENMILL_MODEL_NAME": MODEL,
+            "TOKENMILL_BENCH_WORKERS": str(plan.num_workers),
+            # What is measured is the scheduler, not the export of its spans.
+            "OTEL_SDK_DISABLED": "true",
+        }
+        workers = stack.enter_context(
+            Child(
+                "the fake workers",
+                [sys.executable, "-m", "benchmarks.scheduler.workers"],
+                environment=environment,
+                log_file=folder / "workers.log",
+            )
+        )
+
+        def start_scheduler() -> int:
+            with (folder / "scheduler.log").open("w") as log:
+                scheduler = subprocess.Popen(
+                    [sys.executable, "-m", "services.scheduler.main"],
+                    env={**os.environ, **environment},
+                    stdout=log,
+                    stderr=log,
+                )
+            stack.callback(_end, scheduler)
+            return scheduler.pid
+
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            return runner.run(_measure(plan, url, workers, start_scheduler))
+
+
+async def _measure(
+    plan: ThroughputPlan, url: str, workers: Child, start_scheduler: Callable[[], int]
+) -> dict[str, Any]:
+    async with connect_bus(url, name="bench") as bus:
+        await bus.ensure_requests_stream(QueueLimits(max_messages=2 * plan.num_queued))
+        gate = asyncio.Semaphore(_IN_FLIGHT)
+        requests = [_request(plan, f"drain-{idx}") for idx in range(plan.num_queued)]
+        await asyncio.gather(*(_send(bus, request, gate) for request in requests))
+        pid = start_scheduler()
+        arrivals = await _wait_for(workers, plan.num_queued)
+        cpu_s = _cpu_s(pid)
+        times = sorted(arrivals.values())
+        # From the tenth to the last but one tenth: starting and the last few are no throughput.
+        first, last = len(times) // 10, len(times) * 9 // 10
+        drain_rps = (last - first) / (times[last] - times[first])
+        sent_s: dict[str, float] = {}
+        num_requests = round(plan.rate_per_s * plan.duration_s)
+        began_s = time.perf_counter()
+        async with asyncio.TaskGroup() as group:
+            for idx in range(num_requests):
+                due_s = began_s + idx / plan.rate_per_s
+                await asyncio.sleep(max(0.0, due_s - time.perf_counter()))
+                request = _request(plan, f"paced-{idx}")
+                sent_s[request.request_id] = time.time()
+                group.create_task(_send(bus, request, gate))
+        publish_s = time.perf_counter() - began_s
+        arrivals = await _wait_for(workers, num_requests)
+    added_s = [arrived_s - sent_s[request_id] for request_id, arrived_s in arrivals.items()]
+    return {
+        "requests_per_s": round(drain_rps, 1),
+        "cpu_us_per_request": round(1e6 * cpu_s / plan.num_queued, 1),
+        "added_latency_ms": {
+            name: round(1000 * percentile(added_s, share), 2)
+            for name, share in (("p50", 0.5), ("p90", 0.9), ("p99", 0.99))
+        },
+        "paced_requests_per_s": round(num_requests / publish_s, 1),
+        "prompt_tokens": plan.num_prompt_tokens,
+        "fake_workers": plan.num_workers,
+    }
+
+
+async def _wait_for(workers: Child, num_requests: int) -> Mapping[str, float]:
+    arrivals: dict[str, float] = {}
+    deadline_s = time.monotonic() + _TIMEOUT_S
+    while len(arrivals) < num_requests:
+        if time.monotonic() > deadline_s:
+            raise TimeoutError(f"{len(arrivals)} of {num_requests} requests came to a worker")
+        await asyncio.sleep(0.5)
+        answer = await asyncio.to_thread(workers.ask, {"do": "arrivals"})
+        arrivals |= answer["arrivals"]
+    return arrivals
+
+
+async def _send(bus: Bus, request: QueuedRequest, gate: asyncio.Semaphore) -> None:
+    lane = lane_of(request.request_class, request.attempt, request.tenant)
+    async with gate:
+        await bus.publish(lane_notice_subject(MODEL, lane), b"")
+        await bus.enqueue(
+            requests_subject(MODEL, lane),
+            encode_queued_request(request),
+            message_id=message_id(request.request_id, request.attempt),
+            template=names.REQUESTS_TEMPLATE,
+        )
+
+
+def _request(plan: ThroughputPlan, request_id: str) -> QueuedRequest:
+    tenant = f"tenant-{hash(request_id) % _TENANTS}"
+    return replace(bench_request(plan.num_prompt_tokens), request_id=request_id, tenant=tenant)
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    process.terminate()
+    try:
+        process.wait(10)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+
+
+def _cpu_s(pid: int) -> float:
+    """User and system time of a process."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / _TICKS_PER_S
