@@ -16,7 +16,7 @@ from cache_service.block_store import BlockStore, PutOutcome
 from cache_service.policies.choice import PolicyChoice
 from services.core.blocks import BlockPayload
 from services.core.errors import DeadlineExceeded, InvalidRequest, Overloaded
-from services.runtime import names
+from services.runtime import faults, names
 from services.runtime.logs import get_logger
 from services.wire.cache import (
     BlockAssembler,
@@ -69,6 +69,7 @@ class CacheServicer(CacheServiceServicer):
         if query.is_offer:
             num_blocks = self._store.lease(query.hashes, query.layout)
         else:
+            await faults.pause(faults.CACHE)
             num_blocks = self._store.lookup(
                 query.hashes, query.layout, query.tenant, num_held=query.num_held
             )

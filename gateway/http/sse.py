@@ -9,6 +9,7 @@ from starlette.types import Send
 from gateway.ask import Piece
 from gateway.http.errors import Headers
 from gateway.http_protocol import DirectWriter
+from services.runtime import faults
 
 DONE = b"data: [DONE]\n\n"
 
@@ -62,6 +63,7 @@ class EventStream:
 
     async def write(self, events: bytes) -> None:
         """Writes events at once."""
+        await faults.pause(faults.WRITE)
         if not self.has_started:
             self.has_started = True
             await self._send(
@@ -85,7 +87,10 @@ class DirectSink:
     def __init__(self, events: Callable[[Piece], bytes], direct: DirectWriter) -> None:
         self._events = events
         self._direct = direct
-        self.is_ready = direct.is_ready
+
+    def is_ready(self) -> bool:
+        """Whether a piece would go out at once."""
+        return self._direct.is_ready() and not faults.delay_s(faults.WRITE)
 
     def take(self, piece: Piece) -> None:
         """Writes a piece's events."""

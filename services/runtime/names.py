@@ -74,6 +74,14 @@ OUTCOME = "tokenmill.outcome"
 # Of a link from a step to a request in it: its own tokens, and which kind they were.
 STEP_PHASE = "tokenmill.step.phase"
 PLACEMENT_STARTED_NS = "tokenmill.placement.started_ns"
+# Of each worker with room: name, cost in seconds, prompt tokens to compute; the least cost first.
+PLACEMENT_WORKERS = "tokenmill.placement.workers"
+PLACEMENT_COSTS_S = "tokenmill.placement.costs_s"
+PLACEMENT_MISSING_TOKENS = "tokenmill.placement.missing_tokens"
+# Why it waited in a scheduler's hand.
+NUM_BEFORE_BY_CLASS = "tokenmill.queue.num_before_by_class"
+NUM_BEFORE_BY_TURN = "tokenmill.queue.num_before_by_turn"
+NO_ROOM_MS = "tokenmill.queue.no_room_ms"
 NUM_PREFILL_TOKENS = "tokenmill.engine.prefill_tokens"
 # Unix time in ns: arrived, ready, taken; of a slow gap, first when the piece before was taken.
 STREAM_FIRST_NS = "tokenmill.stream.first_ns"

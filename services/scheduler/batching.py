@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from services.scheduler.order import HeldRequest
-from services.scheduler.placement import Candidate, LeastLoaded, PlacementPolicy
+from services.scheduler.placement import Candidate, LeastLoaded, Placement, PlacementPolicy, Score
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +32,7 @@ class Batch:
 
     Attributes:
         missing_tokens: of each request, the prompt tokens that the worker is expected to compute.
+        scores: of each request, what the policy thought of the workers.
         is_followed: another batch for the same worker goes out at the same moment, so that what
             this one leaves of its budget is wasted.
     """
@@ -39,6 +40,7 @@ class Batch:
     worker_id: str
     requests: list[HeldRequest] = field(default_factory=list[HeldRequest])
     missing_tokens: list[int] = field(default_factory=list[int])
+    scores: list[Sequence[Score]] = field(default_factory=list[Sequence[Score]])
     is_followed: bool = False
 
     @property
@@ -61,10 +63,11 @@ class Batch:
             and self.num_missing_tokens + num_missing <= limits.max_prefill_tokens
         )
 
-    def add(self, entry: HeldRequest, num_missing: int) -> None:
-        """One more request, of which so many tokens are to be computed."""
+    def add(self, entry: HeldRequest, placement: Placement) -> None:
+        """One more request, placed here."""
         self.requests.append(entry)
-        self.missing_tokens.append(num_missing)
+        self.missing_tokens.append(placement.num_missing_tokens)
+        self.scores.append(placement.scores)
 
     def waste(self, limits: BatchLimits) -> float:
         """Share of the prefill budget that it leaves unused."""
@@ -129,7 +132,7 @@ def form_batches(
         if batch is None:
             batch = Batch(candidate.worker_id)
             batches.append(batch)
-        batch.add(entry, num_missing)
+        batch.add(entry, placement)
     for batches in by_worker.values():
         for batch in batches[:-1]:
             batch.is_followed = True

@@ -19,6 +19,7 @@ from services.core.errors import (
 )
 from services.core.load import WorkerHeartbeat
 from services.core.request import SubmissionOutcome, SubmissionResult
+from services.runtime import faults
 from services.runtime.logs import get_logger
 from services.scheduler.batching import Batch, BatchLimits, form_batches, seconds_until_due
 from services.scheduler.dead_letters import DeadLetters
@@ -35,6 +36,7 @@ from services.scheduler.queue_message import QueueMessage
 from services.scheduler.scaling import FleetLoad, desired_workers
 from services.scheduler.served_outputs import ServedOutputs
 from services.scheduler.submission import PlacedBatch
+from services.scheduler.wait_book import WaitBook
 from services.scheduler.worker_client import WorkerClient
 
 log = get_logger(__name__)
@@ -96,6 +98,7 @@ class Dispatcher:
         self._wake = asyncio.Event()
         self._is_draining = False
         self._order = FairOrder(limits.fairness)
+        self._waits = WaitBook()
         self.holdings = Holdings(
             max_deliveries=limits.max_deliveries,
             spawn=spawn,
@@ -182,9 +185,9 @@ class Dispatcher:
     def _place(self) -> float:
         """Submits all that can go now; returns how long nothing more can, at most."""
         with PLACE_SECONDS.time():
-            return self._place_all(time.monotonic())
+            return self._place_all(time.monotonic(), time.time_ns())
 
-    def _place_all(self, now_s: float) -> float:
+    def _place_all(self, now_s: float, now_ns: int) -> float:
         for worker_id in self._fleet.sweep(now_s):
             log.warning("worker.lost", worker_id=worker_id)
             self._kv.forget(worker_id)
@@ -203,14 +206,22 @@ class Dispatcher:
         )
         if due_s > 0:
             return min(due_s, TICK_S)
-        for batch in form_batches(
-            ordered.ready, candidates, self._limits.batch, self._policy, now_s
-        ):
+        if ordered.ready and candidates:
+            faults.block(faults.PLACE)
+        batches = form_batches(ordered.ready, candidates, self._limits.batch, self._policy, now_s)
+        waits = self._waits.round(
+            ordered.ready,
+            [entry for batch in batches for entry in batch.requests],
+            has_room=num_free(candidates) > 0,
+            now_s=now_s,
+        )
+        for batch in batches:
             for entry, num_missing in zip(batch.requests, batch.missing_tokens, strict=True):
                 self._order.placed(entry, num_missing, now_s)
             count_submission(batch, self._limits.batch)
             holds = [self.holdings.claim(entry.key) for entry in batch.requests]
-            self._spawn(self._submit(batch, holds, self._ticket(batch, now_s)))
+            placed = PlacedBatch(batch, holds, self._limits.batch, waits, now_ns)
+            self._spawn(self._submit(batch, placed, holds, self._ticket(batch, now_s)))
         return TICK_S
 
     def _ticket(self, batch: Batch, now_s: float) -> Ticket:
@@ -221,10 +232,12 @@ class Dispatcher:
             now_s=now_s,
         )
 
-    async def _submit(self, batch: Batch, holds: list[Hold], ticket: Ticket) -> None:
+    async def _submit(
+        self, batch: Batch, placed: PlacedBatch, holds: list[Hold], ticket: Ticket
+    ) -> None:
         address = self._fleet.address_of(batch.worker_id)
         try:
-            results, load = await PlacedBatch(batch, holds, self._limits.batch).submit(
+            results, load = await placed.submit(
                 self._client, address, timeout_s=self._limits.submit_timeout_s
             )
         except Exception as exc:

@@ -73,15 +73,32 @@ class Candidate:
 
 
 @dataclass(frozen=True, slots=True)
+class Score:
+    """What a policy thought of a worker.
+
+    Attributes:
+        cost_s: time that the request would cost there; the least wins.
+        num_missing_tokens: prompt tokens that the worker would have to compute.
+    """
+
+    worker_id: str
+    cost_s: float
+    num_missing_tokens: int
+
+
+@dataclass(frozen=True, slots=True)
 class Placement:
     """A worker for a request.
 
     Attributes:
         num_missing_tokens: prompt tokens that the worker will have to compute.
+        scores: of the workers that had room, in no order; empty if the policy has none to tell, or
+            if there are too many workers to list.
     """
 
     candidate: Candidate
     num_missing_tokens: int
+    scores: Sequence[Score] = ()
 
 
 class PlacementPolicy(Protocol):

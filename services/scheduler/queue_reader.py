@@ -21,6 +21,7 @@ import nats.js.errors
 from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 
+from services.runtime import faults
 from services.runtime.bus import Bus, QueueLimits
 from services.runtime.logs import get_logger
 from services.scheduler.lane_finder import LaneFinder
@@ -209,6 +210,7 @@ class QueueReader:
         lane.num_asked = max(0, lane.num_asked - 1)
         if lane.num_asked == 0:
             lane.has_more = True
+        await faults.pause(faults.QUEUE)
         self._sink.take(QueueMessage(message))
         self.poke()
 

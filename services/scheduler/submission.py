@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from opentelemetry import trace
 from opentelemetry.context import Context
@@ -15,6 +15,9 @@ from services.runtime.bus import mark_failed
 from services.runtime.telemetry import trace_of, tracer
 from services.scheduler.batching import Batch, BatchLimits
 from services.scheduler.hold import Hold
+from services.scheduler.order import RequestKey
+from services.scheduler.placement import Score
+from services.scheduler.wait_book import Wait
 from services.scheduler.worker_client import WorkerClient
 
 
@@ -23,10 +26,32 @@ class PlacedBatch:
 
     The call itself is one for all: its span hangs below the first request's placement, and for more
     than one request a root span of its own links all of them.
+
+    Args:
+        batch: what goes where, and why.
+        holds: of its requests.
+        limits: of batches.
+        waits: how requests had waited.
+        started_ns: Unix time at which the scheduler began to decide.
     """
 
-    def __init__(self, batch: Batch, holds: Sequence[Hold], limits: BatchLimits) -> None:
+    def __init__(
+        self,
+        batch: Batch,
+        holds: Sequence[Hold],
+        limits: BatchLimits,
+        waits: Mapping[RequestKey, Wait],
+        started_ns: int,
+    ) -> None:
         self._holds = holds
+        self._own = [
+            {
+                names.PLACEMENT_STARTED_NS: started_ns,
+                **_why_waited(waits[entry.key]),
+                **_scores(scores),
+            }
+            for entry, scores in zip(batch.requests, batch.scores, strict=True)
+        ]
         self._attributes: dict[str, str | int | float] = {
             names.WORKER_ID: batch.worker_id,
             names.BATCH_SIZE: len(holds),
@@ -51,11 +76,12 @@ class PlacedBatch:
                 hold.context,
                 attributes={
                     **self._attributes,
+                    **own,
                     names.REQUEST_ID: hold.entry.request.request_id,
                     names.ATTEMPT: hold.entry.request.attempt,
                 },
             )
-            for hold in self._holds
+            for hold, own in zip(self._holds, self._own, strict=True)
         ]
         batch = self._start_batch_span(places)
         try:
@@ -102,3 +128,20 @@ class PlacedBatch:
             or SubmissionResult(request_id, SubmissionOutcome.REFUSED, "left out of the answer")
             for request_id in request_ids
         ]
+
+
+def _why_waited(wait: Wait) -> dict[str, int | float]:
+    return {
+        names.NUM_BEFORE_BY_CLASS: wait.num_before_by_class,
+        names.NUM_BEFORE_BY_TURN: wait.num_before_by_turn,
+        names.NO_ROOM_MS: round(wait.no_room_s * 1000, 3),
+    }
+
+
+def _scores(scores: Sequence[Score]) -> dict[str, list[str] | list[float] | list[int]]:
+    ordered = sorted(scores, key=lambda score: score.cost_s)
+    return {
+        names.PLACEMENT_WORKERS: [score.worker_id for score in ordered],
+        names.PLACEMENT_COSTS_S: [round(score.cost_s, 6) for score in ordered],
+        names.PLACEMENT_MISSING_TOKENS: [score.num_missing_tokens for score in ordered],
+    }

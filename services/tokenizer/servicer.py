@@ -9,7 +9,7 @@ from opentelemetry import trace
 from tokenmill.v1.tokenizer_pb2_grpc import TokenizerServiceServicer
 
 from services.core.errors import NotFound
-from services.runtime import names
+from services.runtime import faults, names
 from services.tokenizer.text_tokenizer import TextTokenizer
 from services.tokenizer.thread_pool import BoundedThreadPool
 from services.wire.tokenizer import (
@@ -35,6 +35,7 @@ class TokenizerServicer(TokenizerServiceServicer):
         """See protos/tokenmill/v1/tokenizer.proto."""
         query = tokenize_request_from_pb(request)
         self._check_model(query.model)
+        await faults.pause(faults.TOKENIZE)
         token_ids = await self._pool.run(lambda: self._tokenizer.tokenize(query.content))
         trace.get_current_span().set_attribute(names.NUM_TOKENS, len(token_ids))
         return tokenize_response_to_pb(token_ids)

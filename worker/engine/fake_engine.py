@@ -7,7 +7,7 @@ preemption, cancels and resumption are the real code; only the forward pass is n
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 from struct import pack
@@ -32,6 +32,7 @@ class FakeModel:
         eos_after: output position of the end-of-sequence token; None never ends by itself.
         step_time_s: time that every step takes.
         prefill_s_per_token: time that every prompt token adds.
+        delay_s: asked at each step for time that it takes on top.
         revision: stands in for the digest of weights.
         failing_token_id: a sequence whose slice holds this id fails its step; None never fails.
     """
@@ -43,6 +44,7 @@ class FakeModel:
     max_model_len: int = 8192
     step_time_s: float = 0.0
     prefill_s_per_token: float = 0.0
+    delay_s: Callable[[], float] = lambda: 0.0
     revision: str = "fake-1"
     failing_token_id: int | None = None
 
@@ -146,6 +148,7 @@ class FakeRunner:
                 tokens[seq.seq_id] = SampledTokens(chosen, logprobs)
         self.num_tokens_computed += sum(piece.num_tokens for piece in slices)
         delay_s = self._model.step_time_s + num_prefill * self._model.prefill_s_per_token
+        delay_s += self._model.delay_s()
         if delay_s > 0:
             time.sleep(delay_s)
         return StepResult(tokens, prompt_logprobs=prompt_logprobs)

@@ -16,6 +16,7 @@ from services.cli.explain.evidence import (
     made_by,
 )
 from services.cli.explain.timeline import Stretch, Window, stretches, sum_by_part
+from services.cli.traces.span import StoredSpan
 from services.runtime import names
 
 _NS_PER_MS = 1e6
@@ -141,7 +142,13 @@ _FACTS = {
     names.ATTEMPT: "attempts",
     names.ERROR_TYPE: "error",
 }
-_PLACE_FACTS = {names.WORKER_ID: "worker", names.BATCH_SIZE: "batch"}
+_PLACE_FACTS = {
+    names.WORKER_ID: "worker",
+    names.BATCH_SIZE: "batch",
+    names.NUM_BEFORE_BY_CLASS: "before_it_by_class",
+    names.NUM_BEFORE_BY_TURN: "before_it_by_turn",
+    names.NO_ROOM_MS: "no_room_ms",
+}
 
 
 def _facts(evidence: Evidence) -> dict[str, object]:
@@ -160,5 +167,25 @@ def _facts(evidence: Evidence) -> dict[str, object]:
                     if n in span.attributes
                 }
             )
+            facts["scores"] = _scores(span)
     facts["preemptions"] = sum(step.phase == PREEMPTED for step in evidence.steps)
     return facts
+
+
+def _scores(place: StoredSpan) -> list[str]:
+    """What placement thought of each worker, the winner first; empty if it did not tell."""
+    told = [
+        place.attributes.get(name)
+        for name in (
+            names.PLACEMENT_WORKERS,
+            names.PLACEMENT_COSTS_S,
+            names.PLACEMENT_MISSING_TOKENS,
+        )
+    ]
+    lists = [value for value in told if isinstance(value, list)]
+    if len(lists) != len(told):
+        return []
+    return [
+        f"{worker}: {float(cost_s) * 1000:.1f} ms, {missing} tokens to compute"
+        for worker, cost_s, missing in zip(*lists, strict=False)
+    ]

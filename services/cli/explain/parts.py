@@ -25,7 +25,7 @@ RECOVERY = "recovery"
 
 MEANINGS: Mapping[str, str] = {
     DOOR: "reading, checking and closing the request in the gateway",
-    LIMITS: "who is asking, and how much they may use",
+    LIMITS: "until it was known how much the caller may still use",
     TOKENIZING: "text to token ids, the way to the tokenizer and back included",
     PUBLISH: "until the queue had it on disk",
     QUEUE_WAIT: "in the queue and in a scheduler's hand, until there was a worker for it",

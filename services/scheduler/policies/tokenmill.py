@@ -8,7 +8,10 @@ from dataclasses import dataclass
 
 from services.scheduler.kv_index import KvIndex
 from services.scheduler.order import HeldRequest
-from services.scheduler.placement import Candidate, Placement
+from services.scheduler.placement import Candidate, Placement, Score
+
+MAX_SCORES = 16
+"""Of more workers than these no scores are told: at a thousand that would be half of a decision."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +78,7 @@ class TokenmillPolicy:
         best: Candidate | None = None
         best_cost_s, best_placed_idx = math.inf, 0
         best_missing, best_own_s = num_prompt, 0.0
+        scores: list[Score] | None = [] if len(candidates) <= MAX_SCORES else None
         num_waiting = sum(candidate.num_waiting for candidate in candidates)
         own_weight = max(
             weights.own_prefill, weights.behind * num_waiting / max(1, len(candidates))
@@ -112,6 +116,8 @@ class TokenmillPolicy:
             charge = charges.get(worker_id)
             if charge is not None:
                 cost_s += weights.miss * self._decayed(charge, now_s)
+            if scores is not None:
+                scores.append(Score(worker_id, cost_s, missing))
             if cost_s < best_cost_s or (
                 cost_s == best_cost_s and candidate.placed_idx < best_placed_idx
             ):
@@ -122,7 +128,7 @@ class TokenmillPolicy:
         charge = charges.setdefault(best.worker_id, _Charge(now_s))
         charge.seconds = self._decayed(charge, now_s) + best_own_s
         charge.updated_s = now_s
-        return Placement(best, best_missing)
+        return Placement(best, best_missing, scores or ())
 
     def _decayed(self, charge: _Charge, now_s: float) -> float:
         return charge.seconds * 0.5 ** ((now_s - charge.updated_s) / self._weights.miss_half_life_s)
