@@ -1,5 +1,6 @@
 """One tenant learns nothing of another's; a caller without a key learns nothing at all."""
 
+import re
 from typing import Any
 
 import grpc
@@ -7,6 +8,7 @@ import httpx
 import pytest
 from tokenmill.v1.inference_pb2_grpc import InferenceServiceStub
 
+from gateway.http.openapi.document import OPERATIONS
 from gateway.settings import GatewaySettings
 from services.core.access_policy import AuthMode
 from services.core.caller import Scope
@@ -46,6 +48,8 @@ OTHERS = [
     ("DELETE", "/v1/responses/resp_a", None),
     ("POST", "/v1/responses/resp_a/cancel", None),
     ("GET", "/v1/responses/resp_a/input_items", None),
+    ("GET", "/api/v1/live", None),
+    ("GET", "/api/v1/explain/req-a", None),
     ("GET", "/nowhere", None),
 ]
 WRONG = ["none", "tm-", "tm-" + "0" * 12 + "-" + "a" * 43, "sk-abc"]
@@ -58,6 +62,14 @@ def settings() -> GatewaySettings:
 
 def bearer(key: str) -> dict[str, str]:
     return {"authorization": f"Bearer {key}"}
+
+
+def test_no_endpoint_is_left_out_here():
+    tried = {(method.lower(), path) for method, path, _ in ASKS + READS + OTHERS}
+    for operation in OPERATIONS:
+        pattern = re.compile(re.sub(r"{\w+}", "[^/]+", operation.path) + "$")
+        is_tried = any(method == operation.method and pattern.match(path) for method, path in tried)
+        assert is_tried or operation.is_public, (operation.method, operation.path)
 
 
 @pytest.mark.parametrize(("method", "path", "body"), ASKS + READS + OTHERS)
