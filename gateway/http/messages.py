@@ -83,6 +83,8 @@ def text_of(content: str | Sequence[TextPart] | None, path: str) -> str:
         raise InvalidRequest(f"{path} is missing; give a text", field=path)
     if isinstance(content, str):
         return content
+    if not content:
+        raise InvalidRequest(f"{path} is empty; at least one part is needed", field=path)
     for idx, part in enumerate(content):
         if part.type != "text":
             raise InvalidRequest(

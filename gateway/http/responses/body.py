@@ -174,6 +174,8 @@ def _text(content: str | list[InputPart] | None, path: str) -> str:
         raise InvalidRequest(f"{path} is missing; give a text", field=path)
     if isinstance(content, str):
         return content
+    if not content:
+        raise InvalidRequest(f"{path} is empty; at least one part is needed", field=path)
     for idx, part in enumerate(content):
         if part.type not in ("input_text", "output_text", "text") or part.text is None:
             raise InvalidRequest(

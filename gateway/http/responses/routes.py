@@ -20,7 +20,8 @@ from gateway.http.answering import (
     direct_of,
     head_of,
 )
-from gateway.http.body import read_body
+from gateway.http.body import read_body, refuse_unless_neutral
+from gateway.http.paging import query_of
 from gateway.http.responses.body import (
     ResponseFields,
     input_messages,
@@ -216,6 +217,7 @@ class KeptResponse:
         """
         caller: Caller = scope[CALLER_SCOPE]
         caller.require(Permission.INFERENCE)
+        refuse_unless_neutral("stream", query_of(scope).get("stream"), ("false",))
         response_id: str = scope["path_params"]["response_id"]
         kept, revision = await self._shelf.read(caller.tenant, response_id, field="response_id")
         changed = self._act(kept)

@@ -22,6 +22,7 @@ BAD_INPUT = [
     (CHAT, {"messages": [{"role": 1, "content": "x"}]}, "messages[0].role"),
     (CHAT, {"messages": [{"role": "tool", "content": "x"}]}, "messages[0].role"),
     (CHAT, {"messages": [{"role": "user"}]}, "messages[0].content"),
+    (CHAT, {"messages": [{"role": "user", "content": []}]}, "messages[0].content"),
     (CHAT, {"messages": [{"role": "user", "content": "unanswerable"}]}, "messages"),
     (
         CHAT,

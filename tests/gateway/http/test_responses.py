@@ -71,6 +71,9 @@ async def test_a_response_is_kept_continued_and_deleted(working: Served, sdk: An
     assert [item.content[0].text for item in asked.data] == ["one", "ab", "two"]
     pages = [item async for item in sdk.responses.input_items.list(second.id, limit=1)]
     assert [item.content[0].text for item in pages] == ["two", "ab", "one"]
+    with pytest.raises(openai.BadRequestError) as caught:
+        await sdk.responses.retrieve(first.id, stream=True)
+    assert caught.value.param == "stream"
     await sdk.responses.delete(first.id)
     with pytest.raises(openai.NotFoundError):
         await sdk.responses.retrieve(first.id)
@@ -134,6 +137,7 @@ async def test_a_response_that_somebody_waits_for_cannot_be_cancelled(working: S
         ({"input": "a", "background": True, "store": False}, "background"),
         ({"input": "a", "background": True, "stream": True}, "stream"),
         ({"input": "a", "model": "x"}, "model"),
+        ({"input": [{"role": "user", "content": []}]}, "input[0].content"),
         ({"input": "a", "previous_response_id": ""}, "previous_response_id"),
         ({"input": [{"role": "user", "content": "a", "wings": 2}]}, "input[0].wings"),
     ],
