@@ -28,9 +28,14 @@ class CacheClient:
         self._stub: Any = CacheServiceStub(channel)
 
     async def lookup(self, query: BlockQuery, *, timeout_s: float) -> int:
-        """How many blocks the service has in a row, after those that are held."""
+        """How many blocks the service has in a row, after those that are held.
+
+        An offer, for which nobody waits, waits for a service that is just starting.
+        """
         with peer_errors(_PEER):
-            response = await self._stub.Lookup(lookup_request_to_pb(query), timeout=timeout_s)
+            response = await self._stub.Lookup(
+                lookup_request_to_pb(query), timeout=timeout_s, wait_for_ready=query.is_offer
+            )
         return min(response.num_blocks, len(query.hashes) - query.num_held)
 
     async def get(

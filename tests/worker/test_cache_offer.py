@@ -68,7 +68,7 @@ async def test_what_comes_to_a_full_queue_is_dropped_and_counted() -> None:
 
 
 async def test_a_dead_service_is_left_alone_after_three_failures() -> None:
-    async with running_offers("127.0.0.1:1") as offers:
+    async with running_offers("127.0.0.1:1", timeout_s=0.1) as offers:
         for _ in range(5):
             offers.add(CHAIN, None)
         await offers.flush(5)
