@@ -8,48 +8,21 @@ for by others.
 
 from __future__ import annotations
 
-import enum
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 
-from cache_service.counters import EvictionReason, StoreCounters
+from cache_service.counters import EvictionReason, StoreCounters, subtract
 from cache_service.policies.choice import PolicyFactory
 from cache_service.policies.port import EvictionPolicy
+from cache_service.store_rules import PutOutcome, StoreLimits
 from services.core.blocks import BlockHash, BlockPayload
+
+Gone = Callable[[BlockPayload, EvictionReason], None]
 
 _MAX_RESTING = 16
 """Tenants without blocks whose policy is kept; one may have learned megabytes."""
-
-
-@dataclass(frozen=True, slots=True)
-class StoreLimits:
-    """Bounds of a store.
-
-    Attributes:
-        max_blocks: bounds the bookkeeping, which tiny blocks would let grow past the bytes.
-        lease_s: how long blocks stay at least after a lookup found them.
-        tenant_bytes: most bytes of one tenant.
-        ttl_s: blocks that were not used for so long go at the next sweep.
-    """
-
-    capacity_bytes: int
-    max_blocks: int = 1_000_000
-    lease_s: float = 5.0
-    tenant_bytes: float = float("inf")
-    ttl_s: float = float("inf")
-
-
-class PutOutcome(enum.Enum):
-    """What became of a block that was offered."""
-
-    STORED = "stored"
-    PRESENT = "present"
-    TOO_LARGE = "too_large"
-    NO_ROOM = "no_room"
-    CONFLICT = "conflict"
-    """Its hash is here with another layout, or it would be its own ancestor: somebody lies."""
 
 
 @dataclass(slots=True)
@@ -64,7 +37,11 @@ class BlockStore:
     """Owns the blocks of one process. Not for several threads."""
 
     def __init__(
-        self, limits: StoreLimits, new_policy: PolicyFactory, clock: Callable[[], float]
+        self,
+        limits: StoreLimits,
+        new_policy: PolicyFactory,
+        clock: Callable[[], float],
+        gone: Gone | None = None,
     ) -> None:
         """Starts empty.
 
@@ -72,8 +49,10 @@ class BlockStore:
             limits: bounds.
             new_policy: makes one for each tenant that has blocks.
             clock: monotonic seconds.
+            gone: hears of every block that went, and why.
         """
         self.limits = limits
+        self._gone = gone or (lambda block, reason: None)
         self.counters = StoreCounters()
         self._new_policy = new_policy
         self._policies: dict[str, EvictionPolicy] = {}
@@ -101,7 +80,13 @@ class BlockStore:
         return MappingProxyType(self._tenant_bytes)
 
     def lookup(
-        self, hashes: Sequence[BlockHash], layout: str, tenant: str, *, num_held: int = 0
+        self,
+        hashes: Sequence[BlockHash],
+        layout: str,
+        tenant: str,
+        *,
+        num_held: int = 0,
+        elsewhere: Callable[[BlockHash], bool] | None = None,
     ) -> int:
         """A request uses a chain: how many blocks are here of those that the reader lacks?
 
@@ -112,41 +97,58 @@ class BlockStore:
             layout: that the reader needs; another one is a miss.
             tenant: whose request it is.
             num_held: leading blocks that the reader has.
+            elsewhere: whether another store has a block: it is found, and no hit of this one.
         """
         policy = self._policies.get(tenant)
         if policy is not None:
             policy.used(hashes, self._clock())
-        num_found = self.lease(hashes[num_held:], layout)
+        lacking = hashes[num_held:]
+        num_found = self.lease(lacking, layout, elsewhere=elsewhere)
         self._touch(hashes[:num_held])
-        self.counters.num_hits += num_found
-        self.counters.num_misses += len(hashes) - num_held - num_found
+        self.counters.num_hits += sum(found in self._entries for found in lacking[:num_found])
+        self.counters.num_misses += len(lacking) - num_found
         return num_found
 
-    def lease(self, hashes: Sequence[BlockHash], layout: str) -> int:
-        """Leases the leading blocks that are here; returns how many."""
+    def lease(
+        self,
+        hashes: Sequence[BlockHash],
+        layout: str,
+        *,
+        elsewhere: Callable[[BlockHash], bool] | None = None,
+    ) -> int:
+        """Leases the leading blocks that are here (or elsewhere); returns how many."""
         num_found = 0
         now_s = self._clock()
         for block_hash in hashes:
             entry = self._find(block_hash, layout)
-            if entry is None:
+            if entry is not None:
+                entry.leased_until_s = now_s + self.limits.lease_s
+            elif elsewhere is None or not elsewhere(block_hash):
                 break
-            entry.leased_until_s = now_s + self.limits.lease_s
             num_found += 1
         self._touch(hashes[:num_found])
         return num_found
+
+    def holds(self, block_hash: BlockHash, layout: str) -> bool:
+        """Whether a block is here in this layout. Uses nothing."""
+        return self._find(block_hash, layout) is not None
 
     def get(self, block_hash: BlockHash, layout: str) -> BlockPayload | None:
         """One block; None if it is not here in this layout."""
         entry = self._find(block_hash, layout)
         return entry.block if entry else None
 
-    def put(self, block: BlockPayload) -> PutOutcome:
+    def put(self, block: BlockPayload, size_bytes: int | None = None) -> PutOutcome:
         """Keeps a block, if need be in the place of colder ones. Twice is safe.
 
         The bytes are kept as they are: whoever calls has checked them. Room is made for a block
         as a whole or not at all, and never by evicting what it continues.
+
+        Args:
+            block: with its bytes, or without if they lie elsewhere.
+            size_bytes: of a block without its bytes.
         """
-        outcome = self._put(block)
+        outcome = self._put(block, size_bytes)
         if outcome is PutOutcome.STORED:
             self.counters.num_puts += 1
         elif outcome is not PutOutcome.PRESENT:
@@ -166,9 +168,10 @@ class BlockStore:
             while self._may_go(block_hash, now_s):
                 if self._entries[block_hash].used_s + self.limits.ttl_s > now_s:
                     break
-                parent_hash = self._remove(block_hash).block.parent_hash
+                block = self._remove(block_hash).block
                 self.counters.evictions[EvictionReason.EXPIRED] += 1
-                block_hash = parent_hash
+                self._gone(block, EvictionReason.EXPIRED)
+                block_hash = block.parent_hash
         return num_before - self.num_blocks
 
     def use_policy(self, new_policy: PolicyFactory) -> None:
@@ -187,12 +190,13 @@ class BlockStore:
                 entry.used_s = now_s
                 self._entries.move_to_end(block_hash)
 
-    def _put(self, block: BlockPayload) -> PutOutcome:
+    def _put(self, block: BlockPayload, size_bytes: int | None) -> PutOutcome:
         known = self._entries.get(block.block_hash)
         if known is not None:
             same = known.block.layout == block.layout
             return PutOutcome.PRESENT if same else PutOutcome.CONFLICT
-        size_bytes = memoryview(block.data).nbytes
+        if size_bytes is None:
+            size_bytes = memoryview(block.data).nbytes
         if size_bytes > min(self.limits.capacity_bytes, self.limits.tenant_bytes):
             return PutOutcome.TOO_LARGE
         if self._is_ancestor(block.block_hash, of=block.parent_hash):
@@ -238,7 +242,9 @@ class BlockStore:
                     self._insert(entry)
                 return False
             gone.append((reason, self._remove(victim)))
-        self.counters.evictions.update(reason for reason, _ in gone)
+        for reason, entry in gone:
+            self.counters.evictions[reason] += 1
+            self._gone(entry.block, reason)
         return True
 
     def _largest_first(self, tenant: str, size_bytes: int) -> list[str]:
@@ -282,7 +288,7 @@ class BlockStore:
         tenant = entry.block.tenant
         self._policies[tenant].remove(block_hash)
         self._size_bytes -= entry.size_bytes
-        _subtract(self._tenant_bytes, tenant, entry.size_bytes)
+        subtract(self._tenant_bytes, tenant, entry.size_bytes)
         if tenant not in self._tenant_bytes:
             # What was learned outlives the last block, for the latest tenants without any.
             self._policies[tenant] = self._policies.pop(tenant)
@@ -290,11 +296,5 @@ class BlockStore:
             for name in resting[:-_MAX_RESTING]:
                 del self._policies[name]
         if entry.block.parent_hash:
-            _subtract(self._num_children, entry.block.parent_hash, 1)
+            subtract(self._num_children, entry.block.parent_hash, 1)
         return entry
-
-
-def _subtract(counter: Counter, key: BlockHash | str, amount: int) -> None:
-    counter[key] -= amount
-    if not counter[key]:
-        del counter[key]

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import enum
 from collections import Counter
+from collections.abc import Hashable
 from dataclasses import dataclass, field
+from typing import Any
 
 
 class EvictionReason(enum.StrEnum):
@@ -29,3 +31,10 @@ class StoreCounters:
     def num_evictions(self) -> int:
         """For whatever reason."""
         return self.evictions.total()
+
+
+def subtract(counter: Counter[Any], key: Hashable, amount: int) -> None:
+    """Less of a key; a key that has none left is gone."""
+    counter[key] -= amount
+    if not counter[key]:
+        del counter[key]

@@ -8,16 +8,23 @@ import time
 from prometheus_client import REGISTRY
 from tokenmill.v1.cache_pb2_grpc import add_CacheServiceServicer_to_server
 
-from cache_service.block_store import BlockStore, StoreLimits
+from cache_service.block_store import BlockStore
+from cache_service.counters import EvictionReason
+from cache_service.disk_tier import DiskTier, open_disk
 from cache_service.metrics import StoreCollector
 from cache_service.policies.choice import PolicyChoice, PolicySettings
 from cache_service.servicer import CacheServicer, ServiceLimits
 from cache_service.settings import CacheSettings
+from cache_service.store_rules import StoreLimits
+from cache_service.tiers import TieredStore
+from services.core.blocks import BlockPayload
 from services.runtime.lifecycle import Process, run_process
 from services.runtime.logs import get_logger
 from services.runtime.rpc_server import RpcServer
 
 log = get_logger(__name__)
+
+FLUSH_TIMEOUT_S = 5.0
 
 
 async def main(process: Process[CacheSettings]) -> None:
@@ -26,7 +33,7 @@ async def main(process: Process[CacheSettings]) -> None:
     policies = PolicyChoice(
         settings.policy, PolicySettings(settings.ttl_s, settings.lfu_half_life_s)
     )
-    store = BlockStore(_store_limits(settings), policies.factory(), time.monotonic)
+    store = _open_store(process, policies)
     REGISTRY.register(StoreCollector(store, policies))
     limits = ServiceLimits(
         max_hashes=settings.max_hashes,
@@ -46,6 +53,35 @@ async def main(process: Process[CacheSettings]) -> None:
     process.spawn(_sweep(store, settings.sweep_interval_s), name="sweep")
     await process.stop_requested.wait()
     await server.stop(settings.drain_timeout_s)
+    if store.disk is not None:
+        await store.disk.flush(FLUSH_TIMEOUT_S)
+
+
+def _open_store(process: Process[CacheSettings], policies: PolicyChoice) -> TieredStore:
+    settings, limits = process.settings, _store_limits(process.settings)
+    disk: DiskTier | None = None
+    if settings.disk_path is not None:
+        choice = PolicyChoice(
+            settings.disk_policy, PolicySettings(settings.ttl_s, settings.lfu_half_life_s)
+        )
+        disk = open_disk(
+            settings.disk_path,
+            settings.disk_bytes,
+            limits,
+            (choice.name, choice.factory()),
+            time.monotonic,
+            max_queued_bytes=settings.disk_queue_bytes,
+        )
+    if disk is None:
+        return TieredStore(BlockStore(limits, policies.factory(), time.monotonic))
+    process.spawn(disk.run(), name="disk")
+
+    def evicted(block: BlockPayload, reason: EvictionReason) -> None:
+        if reason is not EvictionReason.EXPIRED:
+            # Mostly there already; a second chance for what came when too many waited.
+            disk.offer(block)
+
+    return TieredStore(BlockStore(limits, policies.factory(), time.monotonic, evicted), disk)
 
 
 def _store_limits(settings: CacheSettings) -> StoreLimits:
@@ -58,7 +94,7 @@ def _store_limits(settings: CacheSettings) -> StoreLimits:
     )
 
 
-async def _sweep(store: BlockStore, interval_s: float) -> None:
+async def _sweep(store: TieredStore, interval_s: float) -> None:
     while True:
         await asyncio.sleep(interval_s)
         num_blocks = store.sweep()

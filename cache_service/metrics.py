@@ -7,39 +7,66 @@ from collections.abc import Iterator
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from cache_service.block_store import BlockStore
 from cache_service.counters import EvictionReason
+from cache_service.disk_tier import DiskTier
 from cache_service.policies.choice import PolicyChoice
+from cache_service.tiers import TieredStore
 from services.runtime import names
 
 
 class StoreCollector(Collector):
     """Reads plain numbers only, so that the scraping thread may run beside the event loop."""
 
-    def __init__(self, store: BlockStore, policies: PolicyChoice) -> None:
+    def __init__(self, store: TieredStore, policies: PolicyChoice) -> None:
         self._store = store
         self._policies = policies
 
     def collect(self) -> Iterator[Metric]:
         """One family per counter and size."""
-        store, counters = self._store, self._store.counters
+        memory, disk = self._store.memory, self._store.disk
+        counters = memory.counters
         for name, text, count in (
-            (names.METRIC_CACHE_HITS, "Blocks looked up and found.", counters.num_hits),
-            (names.METRIC_CACHE_MISSES, "Blocks looked up and not found.", counters.num_misses),
+            (names.METRIC_CACHE_MISSES, "Blocks in no tier.", counters.num_misses),
             (names.METRIC_CACHE_PUTS, "Blocks taken.", counters.num_puts),
             (names.METRIC_CACHE_REJECTED, "Blocks turned away.", counters.num_rejected),
         ):
             yield CounterMetricFamily(name, text, value=count)
-        evictions = CounterMetricFamily(
-            names.METRIC_CACHE_EVICTIONS, "Blocks evicted.", labels=["reason", "policy"]
+        tiers = [("memory", memory, self._policies.name)]
+        if disk is not None:
+            tiers.append(("disk", disk.books, disk.policy))
+            yield from _disk_families(disk)
+        hits = CounterMetricFamily(
+            names.METRIC_CACHE_HITS, "Blocks looked up and found.", labels=["tier"]
         )
-        for reason in EvictionReason:
-            labels = [reason.value, self._policies.name.value]
-            evictions.add_metric(labels, counters.evictions[reason])
+        evictions = CounterMetricFamily(
+            names.METRIC_CACHE_EVICTIONS, "Blocks evicted.", labels=["tier", "reason", "policy"]
+        )
+        for tier, store, policy in tiers:
+            hits.add_metric([tier], store.counters.num_hits)
+            for reason in EvictionReason:
+                count = store.counters.evictions[reason]
+                evictions.add_metric([tier, reason.value, policy.value], count)
+        yield hits
         yield evictions
-        for name, text, size in (
-            (names.METRIC_CACHE_BLOCKS, "Blocks held.", store.num_blocks),
-            (names.METRIC_CACHE_SIZE, "Bytes held.", store.size_bytes),
-            (names.METRIC_CACHE_CAPACITY, "Most bytes held.", store.limits.capacity_bytes),
+        for name, text, read in (
+            (names.METRIC_CACHE_BLOCKS, "Blocks held.", lambda store: store.num_blocks),
+            (names.METRIC_CACHE_SIZE, "Bytes held.", lambda store: store.size_bytes),
+            (
+                names.METRIC_CACHE_CAPACITY,
+                "Most bytes held.",
+                lambda store: store.limits.capacity_bytes,
+            ),
         ):
-            yield GaugeMetricFamily(name, text, value=size)
+            sizes = GaugeMetricFamily(name, text, labels=["tier"])
+            for tier, store, _ in tiers:
+                sizes.add_metric([tier], read(store))
+            yield sizes
+
+
+def _disk_families(disk: DiskTier) -> Iterator[Metric]:
+    for name, text, count in (
+        (names.METRIC_CACHE_DISK_DROPPED, "Blocks not written: too many waited.", disk.num_dropped),
+        (names.METRIC_CACHE_DISK_TORN, "Blocks that were not read as written.", disk.num_torn),
+        (names.METRIC_CACHE_DISK_LOAD, "Seconds spent reading blocks.", disk.load_s),
+    ):
+        yield CounterMetricFamily(name, text, value=count)

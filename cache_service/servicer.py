@@ -12,8 +12,9 @@ from typing import Any
 from opentelemetry import trace
 from tokenmill.v1.cache_pb2_grpc import CacheServiceServicer
 
-from cache_service.block_store import BlockStore, PutOutcome
 from cache_service.policies.choice import PolicyChoice
+from cache_service.store_rules import PutOutcome
+from cache_service.tiers import TieredStore
 from services.core.blocks import BlockPayload
 from services.core.errors import DeadlineExceeded, InvalidRequest, Overloaded
 from services.runtime import faults, names
@@ -56,7 +57,7 @@ class ServiceLimits:
 class CacheServicer(CacheServiceServicer):
     """Serves one store. Runs on the store's own event loop."""
 
-    def __init__(self, store: BlockStore, limits: ServiceLimits, policies: PolicyChoice) -> None:
+    def __init__(self, store: TieredStore, limits: ServiceLimits, policies: PolicyChoice) -> None:
         self._store = store
         self._limits = limits
         self._policies = policies
@@ -74,7 +75,7 @@ class CacheServicer(CacheServiceServicer):
                 query.hashes, query.layout, query.tenant, num_held=query.num_held
             )
         _set_num_blocks(num_blocks)
-        return lookup_response_to_pb(num_blocks, round(self._store.limits.lease_s * 1000))
+        return lookup_response_to_pb(num_blocks, round(self._store.memory.limits.lease_s * 1000))
 
     async def Get(self, request: Any, context: Any) -> AsyncIterator[Any]:
         """Streams the leading run; blocks are read one by one, so that a slow reader holds one."""
@@ -82,7 +83,7 @@ class CacheServicer(CacheServiceServicer):
         self._check_query(query)
         _set_num_blocks(self._store.lease(query.hashes, query.layout))
         for block_hash in query.hashes:
-            block = self._store.get(block_hash, query.layout)
+            block = await self._store.load(block_hash, query.layout)
             if block is None:
                 return
             for response in block_to_get_responses(block):
@@ -108,13 +109,13 @@ class CacheServicer(CacheServiceServicer):
 
     async def Stats(self, request: Any, context: Any) -> Any:
         """Counters and sizes."""
-        store, counters = self._store, self._store.counters
+        store, counters = self._store.memory, self._store.memory.counters
         return stats_response_to_pb(
             CacheStats(
                 num_blocks=store.num_blocks,
                 size_bytes=store.size_bytes,
                 capacity_bytes=store.limits.capacity_bytes,
-                num_hits=counters.num_hits,
+                num_hits=self._store.num_hits,
                 num_misses=counters.num_misses,
                 num_evictions=counters.num_evictions,
                 num_puts=counters.num_puts,
@@ -125,7 +126,7 @@ class CacheServicer(CacheServiceServicer):
     async def SetPolicy(self, request: Any, context: Any) -> Any:
         """Changes the order in which blocks go; they all stay."""
         previous = self._policies.name
-        self._store.use_policy(self._policies.choose(policy_from_pb(request)))
+        self._store.memory.use_policy(self._policies.choose(policy_from_pb(request)))
         log.info("policy.changed", policy=self._policies.name, previous=previous)
         return set_policy_response_to_pb(previous)
 
@@ -173,7 +174,7 @@ class CacheServicer(CacheServiceServicer):
             else await asyncio.to_thread(block.is_intact)
         )
         if not is_intact:
-            self._store.counters.num_rejected += 1
+            self._store.memory.counters.num_rejected += 1
             log.warning("block.damaged", size_bytes=size_bytes)
             return None
         return self._store.put(block)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from pydantic import Field
 
 from cache_service.policies.choice import PolicyName
@@ -30,6 +32,20 @@ class CacheSettings(ProcessSettings):
 
     lfu_half_life_s: float = Field(default=900.0, gt=0)
     """A use counts half after so long, in lfu and in hybrid, seconds."""
+
+    disk_path: Path | None = None
+    """File for blocks that shall outlive this process, one for each shard; unset: none is kept."""
+
+    disk_bytes: int = Field(default=1 << 30, ge=1 << 20)
+    """Size of that file, bytes; all of it is claimed at the start. A file of another size is begun
+    anew."""
+
+    disk_policy: PolicyName = PolicyName.LRU
+    """Which block goes first from the file."""
+
+    disk_queue_bytes: int = Field(default=128 << 20, ge=0)
+    """Blocks that may wait to be written, bytes; what comes beyond is not written until it is
+    evicted from memory."""
 
     tenant_bytes: int | None = Field(default=None, ge=1)
     """Most bytes of one tenant; unset: what others leave. Who holds most makes room."""

@@ -143,6 +143,9 @@ METRIC_CACHE_EVICTIONS = "tokenmill_cache_evictions"
 METRIC_CACHE_BLOCKS = "tokenmill_cache_blocks"
 METRIC_CACHE_SIZE = "tokenmill_cache_size_bytes"
 METRIC_CACHE_CAPACITY = "tokenmill_cache_capacity_bytes"
+METRIC_CACHE_DISK_DROPPED = "tokenmill_cache_disk_dropped"
+METRIC_CACHE_DISK_TORN = "tokenmill_cache_disk_torn"
+METRIC_CACHE_DISK_LOAD = "tokenmill_cache_disk_load_seconds"
 
 # The names that dashboards for vLLM ask for, with its labels.
 VLLM_LABELS = ("model_name", "engine")

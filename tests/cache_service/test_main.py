@@ -52,7 +52,7 @@ def test_process_serves_and_drains_on_sigterm(start):
     port = _port_of(process)
     assert check_grpc(f"127.0.0.1:{port}", 5.0) == ""
     with urllib.request.urlopen(f"http://127.0.0.1:{metrics_port}/metrics", timeout=5) as reply:
-        assert b"tokenmill_cache_capacity_bytes 1.073741824e+09" in reply.read()
+        assert b'tokenmill_cache_capacity_bytes{tier="memory"} 1.073741824e+09' in reply.read()
     process.send_signal(signal.SIGTERM)
     _, err = process.communicate(timeout=20)
     assert (process.returncode, err) == (0, "")

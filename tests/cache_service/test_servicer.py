@@ -11,6 +11,7 @@ from cache_service.block_store import BlockStore, StoreLimits
 from cache_service.policies.choice import PolicyChoice, PolicyName, PolicySettings
 from cache_service.policies.simple import LruPolicy
 from cache_service.servicer import CacheServicer, ServiceLimits
+from cache_service.tiers import TieredStore
 from services.core.blocks import BlockPayload
 from services.core.errors import DeadlineExceeded, InvalidRequest, Overloaded, TokenmillError
 from services.runtime.rpc_client import open_channel, peer_errors
@@ -83,7 +84,9 @@ def limits() -> ServiceLimits:
 @pytest.fixture
 async def client(store, limits) -> AsyncIterator[Client]:
     server = RpcServer()
-    servicer = CacheServicer(store, limits, PolicyChoice(PolicyName.LRU, PolicySettings()))
+    servicer = CacheServicer(
+        TieredStore(store), limits, PolicyChoice(PolicyName.LRU, PolicySettings())
+    )
     server.add(add_CacheServiceServicer_to_server, servicer, "tokenmill.v1.CacheService")
     port = await server.start("127.0.0.1", 0)
     channel = open_channel(f"127.0.0.1:{port}")

@@ -6,7 +6,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.support.cluster import LocalCluster, wait_until
+from tests.support.cluster import LocalCluster, running_cluster, wait_until
 
 pytestmark = pytest.mark.flow
 
@@ -61,3 +61,18 @@ def wait_for_offer(cluster: LocalCluster, request_id: str) -> None:
         return any(span["name"] == "cache.offer" for span in cluster.trace(request_id)["spans"])
 
     wait_until(was_offered, 20, f"the blocks of {request_id} are offered")
+
+
+@pytest.mark.timeout(200)
+async def test_a_turn_after_the_cluster_was_restarted_finds_its_blocks_on_disk(tmp_path, model_dir):
+    message = "Remember this for me, please: " + "one thing after another, " * 20
+    answers: list[dict[str, Any]] = []
+    for _ in range(2):
+        with running_cluster(tmp_path, "--engine", "fake") as cluster:
+            async with httpx.AsyncClient(base_url=cluster.url, timeout=30) as client:
+                answers.append(await turn(client, "restart", message))
+            if len(answers) == 1:
+                await asyncio.to_thread(wait_for_offer, cluster, answers[0]["request_id"])
+    first, second = answers
+    assert cached_tokens(first) == 0
+    assert cached_tokens(second) >= (first["usage"]["prompt_tokens"] - BLOCK) // BLOCK * BLOCK

@@ -115,7 +115,7 @@ def plan_cluster(
         specs.append(_traces(options, ports, programs))
     specs += [
         module("tokenizer", Role.TOKENIZER, "services.tokenizer.main", ports.tokenizer),
-        module("cache", Role.CACHE, "cache_service.main", ports.cache),
+        _with_disk(module("cache", Role.CACHE, "cache_service.main", ports.cache), options),
         module("scheduler", Role.SCHEDULER, "services.scheduler.main", ports.scheduler),
     ]
     for idx, port in enumerate(ports.more_schedulers, start=2):
@@ -207,6 +207,11 @@ def _traces(options: ClusterOptions, ports: ClusterPorts, programs: Programs) ->
         http_port=ports.traces,
         grace_s=QUICK_GRACE_S,
     )
+
+
+def _with_disk(cache: ProcessSpec, options: ClusterOptions) -> ProcessSpec:
+    path = options.state_dir / f"{cache.name}.blocks"
+    return replace(cache, environment={**cache.environment, "TOKENMILL_DISK_PATH": str(path)})
 
 
 def _shared_environment(

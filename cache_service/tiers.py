@@ -1,0 +1,86 @@
+"""Memory above disk: blocks go down as they come, and come up again when they are asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from cache_service.block_store import BlockStore
+from cache_service.disk_tier import DiskTier
+from cache_service.store_rules import PutOutcome
+from services.core.blocks import BlockHash, BlockPayload
+
+
+class TieredStore:
+    """One store to its callers.
+
+    Attributes:
+        memory: first tier; it alone counts misses and puts.
+        disk: second tier, if there is one.
+    """
+
+    def __init__(self, memory: BlockStore, disk: DiskTier | None = None) -> None:
+        self.memory = memory
+        self.disk = disk
+
+    @property
+    def num_hits(self) -> int:
+        """Of both tiers."""
+        disk_hits = self.disk.books.counters.num_hits if self.disk is not None else 0
+        return self.memory.counters.num_hits + disk_hits
+
+    def lookup(
+        self, hashes: Sequence[BlockHash], layout: str, tenant: str, *, num_held: int = 0
+    ) -> int:
+        """As BlockStore.lookup, over both tiers."""
+        disk = self.disk
+        if disk is None:
+            return self.memory.lookup(hashes, layout, tenant, num_held=num_held)
+        num_found = self.memory.lookup(
+            hashes,
+            layout,
+            tenant,
+            num_held=num_held,
+            elsewhere=lambda block_hash: disk.holds(block_hash, layout),
+        )
+        found = hashes[num_held : num_held + num_found]
+        disk.books.counters.num_hits += self._lease_on_disk(disk, found, layout)
+        return num_found
+
+    def lease(self, hashes: Sequence[BlockHash], layout: str) -> int:
+        """As BlockStore.lease, over both tiers."""
+        disk = self.disk
+        if disk is None:
+            return self.memory.lease(hashes, layout)
+        num_found = self.memory.lease(
+            hashes, layout, elsewhere=lambda block_hash: disk.holds(block_hash, layout)
+        )
+        self._lease_on_disk(disk, hashes[:num_found], layout)
+        return num_found
+
+    async def load(self, block_hash: BlockHash, layout: str) -> BlockPayload | None:
+        """One block, from disk if need be; it is in memory then, where there is room."""
+        block = self.memory.get(block_hash, layout)
+        if block is None and self.disk is not None:
+            block = await self.disk.load(block_hash, layout)
+            if block is not None:
+                self.memory.put(block)
+        return block
+
+    def put(self, block: BlockPayload) -> PutOutcome:
+        """Keeps a block in memory, and in the background on disk. Twice is safe."""
+        outcome = self.memory.put(block)
+        if self.disk is not None and outcome in (PutOutcome.STORED, PutOutcome.NO_ROOM):
+            self.disk.offer(block)
+        return outcome
+
+    def sweep(self) -> int:
+        """Lets go of expired blocks in both tiers; returns how many."""
+        num_on_disk = self.disk.books.sweep() if self.disk is not None else 0
+        return self.memory.sweep() + num_on_disk
+
+    def _lease_on_disk(self, disk: DiskTier, hashes: Sequence[BlockHash], layout: str) -> int:
+        return sum(
+            disk.books.lease((block_hash,), layout)
+            for block_hash in reversed(hashes)
+            if not self.memory.holds(block_hash, layout)
+        )
