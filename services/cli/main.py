@@ -12,6 +12,7 @@ import typer
 from services.cli import flags
 from services.cli.bench_commands import bench
 from services.cli.calibrate_command import calibrate
+from services.cli.chat_command import chat
 from services.cli.cluster.options import LOOPBACK
 from services.cli.failure import CommandFailed
 from services.cli.fleet_commands import queue, scale
@@ -25,11 +26,11 @@ app = typer.Typer(
     name="tokenmill",
     help="Language models as a production service, on this machine.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
 )
 app.add_typer(bench, name="bench")
 app.command()(calibrate)
+app.command()(chat)
 app.command()(tune)
 app.add_typer(keys, name="keys")
 app.add_typer(tenants, name="tenants")
