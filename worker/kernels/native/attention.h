@@ -65,7 +65,26 @@ struct Panels {
     });
   }
 
+  // Asks for the lines that a key or value of the slot goes to.
+  void want_key(int64_t slot, int kv_head) const {
+    const char* at = place_of(slot, kv_head) + slot % kPanel * value_bytes() * T::kPerStep;
+    for (int d = 0; d < shape.head_dim; d += T::kPerStep, at += kPanel * T::kPerStep * value_bytes()) prefetchw(at);
+  }
+
+  void want_value(int64_t slot, int kv_head) const {
+    const int64_t step_bytes = kPanel * T::kPerStep * value_bytes();
+    const char* at = place_of(slot, kv_head) + slot % kPanel / T::kPerStep * step_bytes;
+    for (int d = 0; d < shape.head_dim; d += kPanel, at += kPanel * kPanel * value_bytes())
+      for (int64_t line = 0; line < step_bytes; line += 64) prefetchw(at + line);
+  }
+
  private:
+  static void prefetchw(const char* at) { __builtin_prefetch(at, 1); }
+  int64_t value_bytes() const { return scales ? 1 : sizeof(X); }
+  char* place_of(int64_t slot, int kv_head) const {
+    return panel(slot / shape.block_size, static_cast<int>(slot % shape.block_size), kv_head);
+  }
+
   template <class Spread>
   void put(int64_t slot, int kv_head, const float* head, const Spread& spread) const {
     const int64_t block = slot / shape.block_size;
@@ -92,14 +111,20 @@ struct Scoring {
   float softcap;  // scores are squeezed into (-softcap, softcap); 0: not
 };
 
-// Up to 12 heads of neighbouring tokens of one sequence that share K and V.
+// Heads of neighbouring tokens of one sequence, up to 12 in all: `count` that share K and V, for each of
+// num_kv_heads K/V heads from kv_head on. These lie side by side in a block and are walked together.
 template <class T>
 struct Heads {
-  const typename T::X* queries;  // (count, head_dim)
-  int count, kv_head;
-  int positions[kMaxTile];
-  float* outs[kMaxTile];         // (head_dim,) each
+  const typename T::X* queries[kMaxTile];  // one a K/V head: (count, head_dim)
+  int count, kv_head, num_kv_heads;
+  int positions[kMaxTile];                 // of the count heads
+  float* outs[kMaxTile];                   // K/V head by K/V head: (head_dim,) each
   const int64_t* block_ids;
+
+  // First token whose panel is read.
+  int begin(const Scoring& scoring) const {
+    return scoring.window ? std::max(0, positions[0] - scoring.window + 1) / kPanel * kPanel : 0;
+  }
 };
 
 // A query's running softmax: the largest score so far in all lanes, and the sum of weights by lane.
@@ -148,58 +173,101 @@ inline float weigh(const typename T::Sums* sums, const Scoring& scoring, int beg
   return factor;
 }
 
-// outs = softmax(queries . keys * scale) values.
+// Where the panels lie that are wanted soon: those of one task, then those of the next.
 template <class T>
-void attend(const Heads<T>& heads, const Panels<T>& keys, const Panels<T>& values, const Scoring& scoring) {
+class PanelsAhead {
+ public:
+  PanelsAhead(const Heads<T>& heads, const Heads<T>* next, const Panels<T>& keys, const Panels<T>& values,
+              const Scoring& scoring)
+      : heads_(&heads), next_(next), keys_(keys), values_(values), scoring_(scoring), begin_(heads.begin(scoring)) {
+    for (int i = 0; i < kDistance; ++i) advance();
+  }
+
+  void advance() {
+    if (++kv_ < heads_->num_kv_heads) return;
+    kv_ = 0;
+    begin_ += kPanel;
+    if (begin_ <= heads_->positions[heads_->count - 1]) return;
+    if (next_) {
+      heads_ = next_;
+      next_ = nullptr;
+      begin_ = heads_->begin(scoring_);
+    } else {
+      begin_ -= kPanel;
+    }
+  }
+
+  const char* key() const { return at(keys_); }
+  const char* value() const { return at(values_); }
+
+ private:
+  static constexpr int kDistance = 1;
+
+  const char* at(const Panels<T>& panels) const {
+    const int size = panels.shape.block_size;
+    return panels.panel(heads_->block_ids[begin_ / size], begin_ % size, heads_->kv_head + kv_);
+  }
+
+  const Heads<T>*heads_, *next_;
+  const Panels<T>&keys_, &values_;
+  const Scoring& scoring_;
+  int begin_, kv_ = 0;
+};
+
+// outs = softmax(queries . keys * scale) values. Memory is asked for what next wants, if there is one.
+template <class T>
+void attend(const Heads<T>& heads, const Heads<T>* next, const Panels<T>& keys, const Panels<T>& values,
+            const Scoring& scoring) {
   using X = typename T::X;
   const int head_dim = keys.shape.head_dim, block_size = keys.shape.block_size, count = heads.count;
-  const int first = scoring.window ? std::max(0, heads.positions[0] - scoring.window + 1) : 0;
-  const int last = heads.positions[count - 1];
+  const int last = heads.positions[count - 1], num_heads = count * heads.num_kv_heads;
   constexpr int64_t kColumns = kPanel / T::kPerStep * kStepBytes;
   alignas(64) X scratch[2][kPanel * kMaxHeadDim];
   alignas(64) X weights[kMaxTile][kPanel];
   typename T::Sums sums[kMaxTile][2], answers[kMaxHeadDim / kPanel][kMaxTile][2];
   Running running[kMaxTile];
-  for (int m = 0; m < count; ++m) {
+  for (int m = 0; m < num_heads; ++m) {
     running[m] = {all(-std::numeric_limits<float>::infinity()), zeros()};
     for (int d = 0; d < head_dim / kPanel; ++d) answers[d][m][0] = answers[d][m][1] = T::none();
   }
   const char* x = reinterpret_cast<const char*>(weights);
-  for (int begin = first / kPanel * kPanel; begin <= last; begin += kPanel) {
+  PanelsAhead<T> ahead(heads, next, keys, values, scoring);
+  for (int begin = heads.begin(scoring); begin <= last; begin += kPanel) {
     const int64_t block = heads.block_ids[begin / block_size];
-    const int offset = begin % block_size, next = std::min(begin + kPanel, last / kPanel * kPanel);
-    const int64_t next_block = heads.block_ids[next / block_size];
-    // Memory is asked for the panels after these.
-    const char* next_keys = keys.panel(next_block, next % block_size, heads.kv_head);
-    const char* next_values = values.panel(next_block, next % block_size, heads.kv_head);
-    const char* w = keys.ready(keys.panel(block, offset, heads.kv_head), scratch[0]);
-    tile_of<T, false, 2>(count, reinterpret_cast<const char*>(heads.queries), head_dim * sizeof(X), w,
-                         head_dim / T::kPerStep, {next_keys, kStepBytes}, sums);
-    const float* key_scales = keys.scales ? keys.scale(block, offset, heads.kv_head) : nullptr;
-    const float* value_scales = values.scales ? values.scale(block, offset, heads.kv_head) : nullptr;
-    for (int m = 0; m < count; ++m) {
-      const float factor =
-          weigh<T>(sums[m], scoring, begin, heads.positions[m], key_scales, value_scales, running[m], weights[m]);
-      if (factor != 1)
-        for (int d = 0; d < head_dim / kPanel; ++d)
-          for (auto& half : answers[d][m]) half = half * all(factor);
-    }
+    const int offset = begin % block_size;
     // Not past the last token: what an earlier owner left in the block must not reach us, even as NaN.
     const int seen = std::min(kPanel, last - begin + 1), whole = seen / T::kPerStep;
-    w = values.ready(values.panel(block, offset, heads.kv_head), scratch[1]);
-    for (int d = 0; d < head_dim / kPanel; ++d, w += kColumns) {
-      tile_of<T, true, 2>(count, x, sizeof(weights[0]), w, whole, {next_values + d * kColumns, kStepBytes}, answers[d]);
-      if (seen % T::kPerStep) {
-        alignas(64) X step[kStepBytes / sizeof(X)];
-        std::memcpy(step, w + whole * kStepBytes, kStepBytes);
-        for (int i = 0; i < static_cast<int>(kStepBytes / sizeof(X)); ++i)
-          if (i % T::kPerStep >= seen % T::kPerStep) step[i] = 0;
-        tile_of<T, true, 0>(count, x + whole * 4, sizeof(weights[0]), reinterpret_cast<const char*>(step), 1, {},
-                            answers[d]);
+    for (int kv = 0; kv < heads.num_kv_heads; ++kv, ahead.advance()) {
+      const int kv_head = heads.kv_head + kv, first = kv * count;
+      const char* w = keys.ready(keys.panel(block, offset, kv_head), scratch[0]);
+      tile_of<T, false, 2>(count, reinterpret_cast<const char*>(heads.queries[kv]), head_dim * sizeof(X), w,
+                           head_dim / T::kPerStep, {ahead.key(), kStepBytes}, sums);
+      const float* key_scales = keys.scales ? keys.scale(block, offset, kv_head) : nullptr;
+      const float* value_scales = values.scales ? values.scale(block, offset, kv_head) : nullptr;
+      for (int m = 0; m < count; ++m) {
+        const float factor = weigh<T>(sums[m], scoring, begin, heads.positions[m], key_scales, value_scales,
+                                      running[first + m], weights[m]);
+        if (factor != 1)
+          for (int d = 0; d < head_dim / kPanel; ++d)
+            for (auto& half : answers[d][first + m]) half = half * all(factor);
+      }
+      w = values.ready(values.panel(block, offset, kv_head), scratch[1]);
+      for (int d = 0; d < head_dim / kPanel; ++d, w += kColumns) {
+        auto* sums_of = answers[d] + first;
+        tile_of<T, true, 2>(count, x, sizeof(weights[0]), w, whole, {ahead.value() + d * kColumns, kStepBytes},
+                            sums_of);
+        if (seen % T::kPerStep) {
+          alignas(64) X step[kStepBytes / sizeof(X)];
+          std::memcpy(step, w + whole * kStepBytes, kStepBytes);
+          for (int i = 0; i < static_cast<int>(kStepBytes / sizeof(X)); ++i)
+            if (i % T::kPerStep >= seen % T::kPerStep) step[i] = 0;
+          tile_of<T, true, 0>(count, x + whole * 4, sizeof(weights[0]), reinterpret_cast<const char*>(step), 1, {},
+                              sums_of);
+        }
       }
     }
   }
-  for (int m = 0; m < count; ++m) {
+  for (int m = 0; m < num_heads; ++m) {
     const Floats norm = all(1.0f / sum(running[m].total));
     for (int d = 0; d < head_dim; d += kFloats)
       store(heads.outs[m] + d, answers[d / kPanel][m][d % kPanel / kFloats] * norm);

@@ -6,6 +6,7 @@
 #include <pybind11/stl.h>
 #include <sys/mman.h>
 
+#include <map>
 #include <optional>
 #include <stdexcept>
 #include <string>
@@ -188,6 +189,14 @@ class Door {
     stack_.run(values, step, pool_);
   }
 
+  void time_phases(bool on) { stack_.time_phases(on); }
+
+  std::map<std::string, double> phase_seconds() const {
+    std::map<std::string, double> out;
+    for (int i = 0; i < kNumPhases; ++i) out[kPhaseNames[i]] = stack_.clock().seconds()[i];
+    return out;
+  }
+
   py::array_t<float> project(int matrix_idx, const py::array& rows, const py::array& norm) {
     const Matrix& matrix = stack_.matrix(matrix_idx);
     const int64_t count = rows.ndim() == 2 ? rows.shape(0) : 0, width = stack_.shape().hidden;
@@ -265,5 +274,7 @@ PYBIND11_MODULE(TOKENMILL_MODULE, m) {
       .def("look_up", &Door::look_up, arg("matrix_idx"), arg("row_ids"))
       .def("run", &Door::run, py::kw_only(), arg("hidden"), arg("positions"), arg("slots"), arg("first_block"),
            arg("block_ids"))
+      .def("time_phases", &Door::time_phases, arg("on"))
+      .def("phase_seconds", &Door::phase_seconds)
       .def("project", &Door::project, arg("matrix_idx"), arg("rows"), arg("norm"));
 }

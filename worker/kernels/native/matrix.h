@@ -43,6 +43,12 @@ struct Rows {
   int num_rows;
 };
 
+// Rows [begin, end) of them.
+inline Rows part_of(const Matrix& matrix, const Rows& rows, int begin, int end) {
+  const int first = begin * (matrix.is_precise ? 2 : 1);
+  return {rows.values + first * rows.stride, rows.stride, rows.scales + begin, rows.code_sums + first, end - begin};
+}
+
 // Where the rows of a matrix go. Paired: its halves alternate, 16 rows of the first, 16 of the second,
 // so that a panel has both values of what is multiplied together.
 inline int place_of(int row, int num_rows, bool is_paired) {

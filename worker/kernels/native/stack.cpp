@@ -44,9 +44,11 @@ void Stack::look_up(int matrix_idx, const int64_t* row_ids, int num_ids, float* 
 void Stack::project(int matrix_idx, const float* rows, int num_rows, const float* norm, float* out) {
   const Matrix& matrix = matrices_[matrix_idx];
   const int width = shape_.hidden, num_columns = matrix.num_rows;
-  is_few_ = num_rows <= kFewRows;
+  // Rows of a prompt that are asked for are few beside a vocabulary: never by rows.
+  sharing_ = num_rows <= kFewRows ? Sharing::kCopies : Sharing::kColumns;
   reserve(to_matrix_, num_rows, width);
   grow(normed_, static_cast<size_t>(threads_.num_threads()) * width);
+  clock_.start();
   threads_.run([&](int thread) {
     float* normed = normed_.data() + thread * width;
     const Rows ready = fill(to_matrix_, matrix, num_rows, thread, [&](int row) {
@@ -59,7 +61,9 @@ void Stack::project(int matrix_idx, const float* rows, int num_rows, const float
       store_some(to, left, num_columns - column);
       if (num_columns - column > kFloats) store_some(to + kFloats, right, num_columns - column - kFloats);
     });
+    lap(thread, Phase::kOutput);
   });
+  clock_.lap(Phase::kWaiting);
 }
 
 }  // namespace tokenmill

@@ -8,6 +8,7 @@
 #include "arena.h"
 #include "attention.h"
 #include "multiply.h"
+#include "phase_clock.h"
 #include "rows.h"
 #include "thread_pool.h"
 
@@ -52,6 +53,7 @@ struct Step {
 class Stack {
  public:
   static constexpr int kFewRows = 4;
+  static constexpr int kManyRows = 64;  // a thread
 
   Stack(const Shape& shape, int num_threads) : shape_(shape), threads_(num_threads) {}
 
@@ -71,6 +73,10 @@ class Stack {
   // Runs all layers on hidden (num_rows, hidden), in place; writes the rows' K and V.
   void run(float* hidden, const Step& step, const Pool& pool);
 
+  // Times phases from here on, from nothing; or no longer.
+  void time_phases(bool on) { clock_.turn(on); }
+  const PhaseClock& clock() const { return clock_; }
+
   // norm(rows) * matrix^T: (num_rows, hidden) -> (num_rows, matrix rows).
   void project(int matrix_idx, const float* rows, int num_rows, const float* norm, float* out);
 
@@ -78,9 +84,10 @@ class Stack {
   template <class Pack>
   int add(Matrix matrix, const float* scales, const float* biases, bool is_paired, const Pack& pack_into);
 
-  // Neighbouring heads of a sequence's rows, as `attend` takes them; once for each K/V head.
+  // Neighbouring heads of a sequence's rows, as `attend` takes them.
   struct AttentionTask {
     int row, first, count;  // vectors first .. of the rows from `row` on
+    int kv_head, num_kv_heads;
   };
 
   template <class T>
@@ -92,33 +99,80 @@ class Stack {
   template <class T>
   void place(const LayerSpec& layer, const Step& step, int row, int kv_head, const Panels<T>& keys,
              const Panels<T>& values);
+  template <class T>
+  void place_rows(int thread, const LayerSpec& layer, const Step& step, const Panels<T>& keys,
+                  const Panels<T>& values);
+  template <class T>
+  Heads<T> heads_of(const AttentionTask& task, const Step& step);
   void list_attention_tasks(const Step& step);
 
   // Whole panels: the kernels write no less.
   int qkv_size() const { return (shape_.q_size() + 2 * shape_.kv_size() + kPanel - 1) / kPanel * kPanel; }
 
-  // What goes into a matrix, ready: make(row) gives a row's values. With few rows each thread makes
-  // its own copy: cheaper than to wait for the others' share.
+  void lap(int thread, Phase phase) {
+    if (thread == 0) clock_.lap(phase);
+  }
+
+  // The phase ends when all threads are through with it.
+  void meet(int thread, Phase phase) {
+    lap(thread, phase);
+    threads_.barrier();
+    lap(thread, Phase::kWaiting);
+  }
+
+  // How threads share the work beside attention. Columns: each has some of a matrix's. Copies: so too, but
+  // each makes all of the few rows ready for itself: cheaper than to wait for the others' share. Rows: each
+  // has some of the many rows, all of their columns, and waits for nobody.
+  enum class Sharing { kCopies, kColumns, kRows };
+
+  Sharing sharing_of(int num_rows) const {
+    if (num_rows <= kFewRows) return Sharing::kCopies;
+    return num_rows >= kManyRows * threads_.num_threads() ? Sharing::kRows : Sharing::kColumns;
+  }
+
+  struct Range {
+    int begin, end;
+  };
+  Range share_of(int count, int thread) const {
+    const int64_t all = count, threads = threads_.num_threads();
+    return {static_cast<int>(all * thread / threads), static_cast<int>(all * (thread + 1) / threads)};
+  }
+
+  // What goes into a matrix, ready: make(row) gives a row's values.
   template <class Make>
   Rows fill(std::vector<RowBuffer>& buffers, const Matrix& matrix, int num_rows, int thread, const Make& make) {
-    if (is_few_) {
-      for (int row = 0; row < num_rows; ++row) buffers[thread].put(matrix, row, make(row));
-      return buffers[thread].rows(matrix, num_rows);
-    }
-    for (int row = thread; row < num_rows; row += threads_.num_threads()) buffers[0].put(matrix, row, make(row));
-    threads_.barrier();
-    return buffers[0].rows(matrix, num_rows);
+    RowBuffer& buffer = buffers[sharing_ == Sharing::kCopies ? thread : 0];
+    const Range share = sharing_ == Sharing::kCopies ? Range{0, num_rows} : share_of(num_rows, thread);
+    for (int row = share.begin; row < share.end; ++row) buffer.put(matrix, row, make(row));
+    if (sharing_ == Sharing::kColumns)
+      meet(thread, Phase::kRows);
+    else
+      lap(thread, Phase::kRows);
+    return buffer.rows(matrix, num_rows);
   }
 
   void reserve(std::vector<RowBuffer>& buffers, int num_rows, int num_columns) {
     buffers.resize(threads_.num_threads());
-    for (int i = 0; i < (is_few_ ? threads_.num_threads() : 1); ++i) buffers[i].reserve(num_rows, num_columns);
+    for (int i = 0; i < (sharing_ == Sharing::kCopies ? threads_.num_threads() : 1); ++i) buffers[i].reserve(num_rows, num_columns);
   }
 
   template <class Finish>
   void multiply_share(const Matrix& matrix, const Rows& rows, int thread, const Finish& finish) {
-    const int panels = matrix.num_panels(), threads = threads_.num_threads();
-    multiply(matrix, rows, panels * thread / threads, panels * (thread + 1) / threads, finish);
+    if (sharing_ != Sharing::kRows) {
+      const Range panels = share_of(matrix.num_panels(), thread);
+      return multiply(matrix, rows, panels.begin, panels.end, finish);
+    }
+    const Range share = share_of(rows.num_rows, thread);
+    multiply(matrix, part_of(matrix, rows, share.begin, share.end), 0, matrix.num_panels(),
+             [&](int row, int panel, Floats left, Floats right) { finish(share.begin + row, panel, left, right); });
+  }
+
+  // Before rows are read that others may have made.
+  void finish_product(int thread, Phase phase) {
+    if (sharing_ == Sharing::kRows)
+      lap(thread, phase);
+    else
+      meet(thread, phase);
   }
 
   const Shape shape_;
@@ -127,9 +181,11 @@ class Stack {
   std::deque<Matrix> matrices_;
   std::vector<LayerSpec> layers_;
   std::vector<RopeTable> ropes_;
+  PhaseClock clock_;
 
   // Of the step at hand.
-  bool is_few_ = false;
+  Sharing sharing_ = Sharing::kColumns;
+  bool is_decoding_ = false;  // no two rows of one sequence
   std::vector<AttentionTask> tasks_;
   std::vector<std::atomic<int>> tasks_left_;
   std::vector<float> qkv_, attended_, gated_, added_, normed_;
