@@ -65,6 +65,7 @@ client-%: setup .clients/%/.installed ## one of them: make client-openai
 
 schemathesis: client-schemathesis ## requests made up from /openapi.json: no server error, no answer that it does not describe
 
+.PRECIOUS: .clients/%/.installed
 .clients/%/.installed: tests/clients/%.txt
 	@test -x $(@D)/bin/python || $(PYTHON) -m venv $(@D)
 	@$(@D)/bin/pip install --quiet --requirement $<
