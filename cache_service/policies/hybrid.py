@@ -13,8 +13,9 @@ from cache_service.policies.shadow import Shadow
 from cache_service.policies.simple import LfuPolicy, LruPolicy
 from services.core.blocks import BlockHash
 
-_LEAD_HITS = 24.0
-"""What an expert must be ahead by, in hits: luck is no lead."""
+_LEAD_HITS, _LEAD_OF_CAPACITY = 24.0, 0.02
+"""What an expert must be ahead by, in hits: luck is no lead, and a change is paid with misses
+until what the new leader keeps is here."""
 
 _SHORTER = 3.0
 """A second frequency fades so much sooner: how long popularity lasts is a workload's own."""
@@ -22,10 +23,13 @@ _SHORTER = 3.0
 _MEMORY_CAPACITIES = 8.0
 """A hit counts 1/e after so many capacities' worth of blocks were asked for."""
 
-_MIN_MEMORY_BLOCKS = 16_384.0
+_MIN_MEMORY_BLOCKS = 65_536
 """Or so many: a small store sees too few requests in its capacities to tell skill from luck."""
 
 _MAX_ANNOUNCED = 65_536
+_MAX_CAPACITY = 1 << 20
+"""Of an expert while the store has room: what is asked for may never come."""
+
 _KEPT = 1 << 60
 """Added to the rank of what the leader keeps; ranks are ticks, one for each request or block."""
 
@@ -41,18 +45,18 @@ class HybridPolicy:
 
     Each expert (recency, learned reuse, frequency that fades slowly and quickly) runs on the same
     requests as a shadow of the same size, without bytes. The one with the most hits of late leads,
-    recency to begin with, and what it does not keep goes first. So the hybrid is as good as the
+    reuse to begin with, and what it does not keep goes first. So the hybrid is as good as the
     best expert, but for the time that it takes to see who that is.
     """
 
     def __init__(self, lfu_half_life_s: float) -> None:
         policies: list[EvictionPolicy] = [
-            LruPolicy(),
             ReusePolicy(),
+            LruPolicy(),
             LfuPolicy(lfu_half_life_s),
-            LfuPolicy(lfu_half_life_s / _SHORTER),
+            LfuPolicy(lfu_half_life_s / _SHORTER, min_gone=_MIN_MEMORY_BLOCKS),
         ]
-        self._experts = [_Expert(Shadow(policy, float("inf"))) for policy in policies]
+        self._experts = [_Expert(Shadow(policy, _MAX_CAPACITY)) for policy in policies]
         self._leader = self._experts[0]
         # Rank: what the leader keeps goes last; then the longest unused first.
         self._leaves = LeafOrder()
@@ -110,8 +114,9 @@ class HybridPolicy:
         return self._leaves.lowest_first()
 
     def _follow_the_best(self) -> None:
+        lead = _LEAD_HITS + _LEAD_OF_CAPACITY * self._leader.shadow.capacity
         best = max(self._experts, key=lambda expert: expert.score)
-        if best.score > self._leader.score + _LEAD_HITS:
+        if best.score > self._leader.score + lead:
             self._leader = best
             self._rerank(list(self._leaves))
 

@@ -9,9 +9,8 @@ from collections.abc import Iterator, Sequence
 from cache_service.policies.leaves import LeafOrder
 from services.core.blocks import BlockHash
 
-_MIN_GONE = 16_384
 _GONE_PER_BLOCK = 8
-"""How many blocks that went are remembered for each that is here."""
+"""How many blocks that went are remembered for each that is here, at least."""
 
 
 class LruPolicy:
@@ -48,10 +47,15 @@ class LfuPolicy:
     no ageing. Counts of blocks that went are remembered for a while: otherwise, where room is
     scarce, nothing would stay long enough to be known as often used. Source of the decayed count:
     LRFU, Lee et al. 2001.
+
+    Args:
+        half_life_s: after it a use counts half.
+        min_gone: counts of blocks that went which are remembered in any case.
     """
 
-    def __init__(self, half_life_s: float) -> None:
+    def __init__(self, half_life_s: float, *, min_gone: int = 16_384) -> None:
         self._half_life_s = half_life_s
+        self._min_gone = min_gone
         self._leaves = LeafOrder()
         self._tick = 0
         self._counts: dict[BlockHash, float] = {}
@@ -71,7 +75,7 @@ class LfuPolicy:
             else:
                 count = gone.pop(block_hash, None)
                 gone[block_hash] = now if count is None else _one_more(count, now)
-        max_gone = max(_MIN_GONE, _GONE_PER_BLOCK * len(counts))
+        max_gone = max(self._min_gone, _GONE_PER_BLOCK * len(counts))
         while len(gone) > max_gone:
             del gone[next(iter(gone))]
 
