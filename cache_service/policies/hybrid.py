@@ -13,7 +13,7 @@ from cache_service.policies.shadow import Shadow
 from cache_service.policies.simple import LfuPolicy, LruPolicy
 from services.core.blocks import BlockHash
 
-_LEAD_HITS, _LEAD_OF_CAPACITY = 24.0, 0.02
+_LEAD_HITS, _LEAD_OF_CAPACITY, _MAX_LEAD_OF_CAPACITY = 24.0, 0.02, 100.0
 """What an expert must be ahead by, in hits: luck is no lead, and a change is paid with misses
 until what the new leader keeps is here."""
 
@@ -45,14 +45,14 @@ class HybridPolicy:
 
     Each expert (recency, learned reuse, frequency that fades slowly and quickly) runs on the same
     requests as a shadow of the same size, without bytes. The one with the most hits of late leads,
-    reuse to begin with, and what it does not keep goes first. So the hybrid is as good as the
+    recency to begin with, and what it does not keep goes first. So the hybrid is as good as the
     best expert, but for the time that it takes to see who that is.
     """
 
     def __init__(self, lfu_half_life_s: float) -> None:
         policies: list[EvictionPolicy] = [
-            ReusePolicy(),
             LruPolicy(),
+            ReusePolicy(),
             LfuPolicy(lfu_half_life_s),
             LfuPolicy(lfu_half_life_s / _SHORTER, min_gone=_MIN_MEMORY_BLOCKS),
         ]
@@ -114,7 +114,8 @@ class HybridPolicy:
         return self._leaves.lowest_first()
 
     def _follow_the_best(self) -> None:
-        lead = _LEAD_HITS + _LEAD_OF_CAPACITY * self._leader.shadow.capacity
+        of_capacity = _LEAD_OF_CAPACITY * self._leader.shadow.capacity
+        lead = _LEAD_HITS + min(_MAX_LEAD_OF_CAPACITY, of_capacity)
         best = max(self._experts, key=lambda expert: expert.score)
         if best.score > self._leader.score + lead:
             self._leader = best
