@@ -17,6 +17,7 @@ from services.cli.cluster.options import LOOPBACK
 from services.cli.failure import CommandFailed
 from services.cli.fleet_commands import queue, scale
 from services.cli.keys_commands import keys, tenants
+from services.cli.top_command import top
 from services.cli.tuning.command import tune
 from services.cli.usage_command import usage
 
@@ -233,6 +234,9 @@ def explain(
         p99=p99,
         as_json=as_json,
     )
+
+
+app.command()(top)
 
 
 @app.command()

@@ -1,0 +1,1 @@
+"""What the cluster does now, in a terminal."""
