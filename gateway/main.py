@@ -171,7 +171,7 @@ def build(
         ),
         "inference.GRPCInferenceService",
     )
-    live_view = LiveView(settings.instance_id, live_requests, readiness, RECENT)
+    live_view = LiveView(settings.instance_id, live_requests, readiness, RECENT, queue)
     app = build_app(
         HttpParts(
             intake=intake,

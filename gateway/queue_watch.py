@@ -42,6 +42,13 @@ class QueueWatch:
             view = self._views.setdefault(status.model, QueueView())
             view.hear(status, time.monotonic())
 
+    def schedulers(self) -> list[str]:
+        """Ids of the schedulers that spoke lately."""
+        now_s = time.monotonic()
+        return sorted(
+            {one.scheduler_id for view in self._views.values() for one in view.statuses(now_s)}
+        )
+
     def wait_s(self, request: QueuedRequest) -> float | None:
         """How long the request would wait for a worker; None if not known."""
         view = self._views.get(request.model)

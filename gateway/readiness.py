@@ -36,6 +36,10 @@ class Readiness:
         self._is_bus_connected = is_bus_connected
         self._ring = ring
 
+    def neighbours(self) -> dict[str, bool]:
+        """Whether each process that every request needs can be reached."""
+        return {"broker": self._is_bus_connected(), "tokenizer": bool(self._catalog.models)}
+
     def reasons_against(self) -> list[str]:
         """Why not; empty when ready."""
         reasons = []

@@ -96,6 +96,8 @@ class AnswerRecord:
             ttft_s=self._first_token_s,
             gap_s=self._mean_gap_s(duration_s),
             is_failed=self._usage is None,
+            prompt_tokens=self._usage.prompt_tokens if self._usage else 0,
+            cached_tokens=self._usage.cached_tokens if self._usage else 0,
         )
         self.span.set_attributes(self.times.attributes())
         if self.lives:

@@ -19,6 +19,8 @@ class _Answer:
     ttft_ms: float | None
     gap_ms: float | None
     is_failed: bool
+    prompt_tokens: int
+    cached_tokens: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +31,7 @@ class RecentFigures:
         requests_per_s: answers that ended, failed ones included.
         tokens_per_s: that clients were given.
         ttft_ms, itl_ms: p50, p90 and p99; itl of an answer is its mean.
+        hit_share: of the prompt tokens, what was found in a cache.
     """
 
     requests_per_s: float
@@ -36,6 +39,7 @@ class RecentFigures:
     failed_per_s: float
     ttft_ms: dict[str, float] | None
     itl_ms: dict[str, float] | None
+    hit_share: float | None = None
 
 
 class RecentAnswers:
@@ -54,22 +58,34 @@ class RecentAnswers:
             self._tokens.append((second, num_tokens))
 
     def ended(
-        self, now_s: float, *, ttft_s: float | None, gap_s: float | None, is_failed: bool
+        self,
+        now_s: float,
+        *,
+        ttft_s: float | None,
+        gap_s: float | None,
+        is_failed: bool,
+        prompt_tokens: int = 0,
+        cached_tokens: int = 0,
     ) -> None:
-        """An answer ended, one way or the other."""
-        self._answers.append(_Answer(now_s, _ms(ttft_s), _ms(gap_s), is_failed))
+        """An answer ended, one way or the other; tokens of its prompt as far as they are known."""
+        self._answers.append(
+            _Answer(now_s, _ms(ttft_s), _ms(gap_s), is_failed, prompt_tokens, cached_tokens)
+        )
 
     def figures(self, now_s: float) -> RecentFigures:
         """The window that ends now."""
         since_s = now_s - WINDOW_S
         answers = [answer for answer in self._answers if answer.ended_s >= since_s]
         num_tokens = sum(count for second, count in self._tokens if second >= since_s)
+        prompt_tokens = sum(answer.prompt_tokens for answer in answers)
+        cached_tokens = sum(answer.cached_tokens for answer in answers)
         return RecentFigures(
             requests_per_s=len(answers) / WINDOW_S,
             tokens_per_s=num_tokens / WINDOW_S,
             failed_per_s=sum(answer.is_failed for answer in answers) / WINDOW_S,
             ttft_ms=percentiles([a.ttft_ms for a in answers if a.ttft_ms is not None]),
             itl_ms=percentiles([a.gap_ms for a in answers if a.gap_ms is not None]),
+            hit_share=cached_tokens / prompt_tokens if prompt_tokens else None,
         )
 
 

@@ -9,6 +9,7 @@ from typing import Any
 from gateway.live_requests import LiveRequests
 from gateway.live_view.recent import RecentAnswers
 from gateway.live_view.worker_board import SeenWorker, WorkerBoard
+from gateway.queue_watch import QueueWatch
 from gateway.readiness import Readiness
 from services.runtime.logs import get_logger
 from services.wire.heartbeat import decode_heartbeat
@@ -26,11 +27,13 @@ class LiveView:
         live_requests: LiveRequests,
         readiness: Readiness,
         recent: RecentAnswers,
+        queue: QueueWatch,
     ) -> None:
         self._instance_id = instance_id
         self._live = live_requests
         self._readiness = readiness
         self._recent = recent
+        self._queue = queue
         self._board = WorkerBoard()
 
     def hear(self, payload: bytes) -> None:
@@ -55,15 +58,28 @@ class LiveView:
             "gateway": self._instance_id,
             "unix_s": time.time(),
             "reasons_against": self._readiness.reasons_against(),
+            "processes": self._processes(),
             "requests_per_s": figures.requests_per_s,
             "failed_per_s": figures.failed_per_s,
             "tokens_per_s": figures.tokens_per_s,
             "ttft_ms": figures.ttft_ms,
             "itl_ms": figures.itl_ms,
+            "hit_share": figures.hit_share,
             "running": self._live.num_running,
             "waiting": dict(waiting),
             "workers": [_worker(seen) for seen in self._board.workers(now_s)],
         }
+
+    def _processes(self) -> list[dict[str, str]]:
+        """Who is well, as far as this gateway can tell; workers tell of themselves."""
+        states = {self._instance_id: not self._readiness.reasons_against()}
+        states |= self._readiness.neighbours()
+        schedulers = self._queue.schedulers()
+        states |= dict.fromkeys(schedulers or ["scheduler"], bool(schedulers))
+        return [
+            {"name": name, "state": "ready" if is_well else "silent"}
+            for name, is_well in states.items()
+        ]
 
 
 def _worker(seen: SeenWorker) -> dict[str, Any]:

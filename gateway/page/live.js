@@ -11,6 +11,7 @@ const SERIES = [
   ["First token p50, ms", (now) => now.ttft_ms?.p50 ?? null],
   ["Between tokens p50, ms", (now) => now.itl_ms?.p50 ?? null],
   ["Running", (now) => now.running],
+  ["Prompt tokens from cache, %", (now) => (now.hit_share == null ? null : 100 * now.hit_share)],
   ["Waiting", (now) => Object.values(now.waiting).reduce((sum, count) => sum + count, 0)],
 ];
 
@@ -21,11 +22,13 @@ function Chart({ title, xs, ys }) {
   useEffect(() => {
     // Readable on both themes, which may change while the chart stands.
     const axis = { stroke: "#84918d", grid: { show: false }, ticks: { show: false } };
+    // Seconds before now: what a watcher asks for, and short enough for a small chart.
+    const ago = (chart, splits) => splits.map((at) => `${Math.round(at - chart.scales.x.max)} s`);
     plot.current = new uPlot(
       {
         width: box.current.clientWidth, height: 110, legend: { show: false }, cursor: { show: false },
         scales: { y: { range: (_, low, high) => [0, Math.max(high, 1)] } },
-        axes: [{ ...axis, size: 24 }, { ...axis, size: 48 }],
+        axes: [{ ...axis, size: 24, space: 70, values: ago }, { ...axis, size: 48 }],
         series: [{}, { stroke: "#0f766e", width: 2, fill: "#0f766e22", spanGaps: true, points: { show: false } }],
       },
       [xs, ys], box.current,
@@ -56,6 +59,17 @@ function Workers({ workers }) {
       <td>${one.pending_prefill_tokens}</td></tr>`)}</tbody>
   </table>`;
 }
+
+// A sequence more or less in a worker's steps shows from one look to the next.
+function Occupancy({ history, xs }) {
+  const names = history.at(-1).workers.map((one) => one.worker_id);
+  const running = (name) => history.map((look) => look.workers.find((one) => one.worker_id === name)?.running ?? null);
+  return html`<div class="charts">${names.map((name) => html`<${Chart} key=${name}
+    title="${name}: sequences in a step" xs=${xs} ys=${running(name)} />`)}</div>`;
+}
+
+const Processes = ({ processes }) => html`<ul class="processes">${processes.map((one) =>
+  html`<li key=${one.name}>${one.name} <span class="state ${one.state}">${one.state}</span></li>`)}</ul>`;
 
 const percentiles = (name, values) => html`<tr><th>${name}</th>
   ${["p50", "p90", "p99"].map((p) => html`<td>${values ? values[p].toFixed(1) : "–"}</td>`)}</tr>`;
@@ -93,7 +107,10 @@ export function Live() {
     <table><thead><tr><th>ms</th><th>p50</th><th>p90</th><th>p99</th></tr></thead><tbody>
       ${percentiles("first token", now.ttft_ms)} ${percentiles("between tokens", now.itl_ms)}
     </tbody></table>
+    <h2>Processes</h2>
+    <${Processes} processes=${now.processes} />
     <h2>Workers</h2>
     <${Workers} workers=${now.workers} />
+    <${Occupancy} history=${history} xs=${xs} />
   </main>`;
 }

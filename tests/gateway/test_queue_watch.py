@@ -30,6 +30,11 @@ async def watch_of(depth: int, *, per_s: float) -> QueueWatch:
     return watch
 
 
+async def test_schedulers_that_speak_are_known_by_name():
+    assert QueueWatch().schedulers() == []
+    assert (await watch_of(depth=0, per_s=1.0)).schedulers() == ["s"]
+
+
 async def test_a_request_that_cannot_begin_in_time_is_refused_with_the_time_to_wait():
     watch = await watch_of(depth=99, per_s=5.0)
     soon = queued("a", deadline_unix_ms=int(time.time() * 1000) + 5_000)

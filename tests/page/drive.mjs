@@ -102,6 +102,10 @@ await step("moves in the live view", async () => {
   await Promise.all(loads);
   await page.waitForFunction(() => Number(document.querySelector("output").textContent) > 0);
   await page.locator(".workers td.state.ready").first().waitFor();
+  for (const name of ["gateway-1", "broker", "tokenizer"]) {
+    await page.locator(".processes li", { hasText: name }).locator(".state.ready").waitFor();
+  }
+  await page.getByText("worker-1: sequences in a step").waitFor();
   await shot("live-light");
 });
 await step("has a dark theme and fits a phone", async () => {
@@ -113,6 +117,12 @@ await step("has a dark theme and fits a phone", async () => {
   await shot("live-dark");
   await page.getByRole("link", { name: "Chat" }).click();
   await page.getByLabel("Message").waitFor();
+  await page.evaluate(() => { document.querySelector("details.controls").open = true; });
+  await page.locator('input[name="max_tokens"]').fill("120");
+  await ask("Write a Python function that adds two numbers, as a code block, and say what it does.");
+  await whole();
+  await answer().getByRole("button", { name: "Why so long?" }).click();
+  await answer().getByText("Whole answer").waitFor({ timeout: 20_000 });
   await shot("chat-dark");
   await page.setViewportSize({ width: 390, height: 780 });
   const wider = await page.evaluate(() => document.documentElement.scrollWidth - innerWidth);

@@ -22,3 +22,18 @@ def test_what_is_older_than_the_window_is_not_counted():
 def test_percentiles_are_by_nearest_rank():
     assert percentiles(range(1, 101)) == {"p50": 50, "p90": 90, "p99": 99}
     assert percentiles([7.0]) == {"p50": 7.0, "p90": 7.0, "p99": 7.0}
+
+
+def test_the_hit_share_is_of_tokens_and_not_of_answers():
+    recent = RecentAnswers()
+    for prompt_tokens, cached_tokens in ((900, 850), (100, 0)):
+        recent.ended(
+            1.0,
+            ttft_s=0.1,
+            gap_s=None,
+            is_failed=False,
+            prompt_tokens=prompt_tokens,
+            cached_tokens=cached_tokens,
+        )
+    assert recent.figures(2.0).hit_share == 0.85
+    assert RecentAnswers().figures(2.0).hit_share is None
