@@ -19,6 +19,7 @@ from gateway.dispatch import Dispatcher
 from gateway.drain_rate import DrainRate
 from gateway.live_request import LiveRequest
 from gateway.live_requests import LiveRequests
+from gateway.loss_order import Newcomer
 from gateway.metrics import REQUESTS_REFUSED
 from gateway.prompts import PromptReader, too_late
 from gateway.queue_watch import QueueWatch
@@ -93,8 +94,10 @@ class Intake:
 
     async def _let_in(self, ask: Ask) -> tuple[ServedModel, Grant]:
         try:
-            self._check_open(ask.num_answers)
+            self._check_open()
             model = self._authorize(ask)
+            newcomer = Newcomer(ask.tenant, ask.request_class, ask.num_answers)
+            self._live.make_room(newcomer, retry_after_s=self._retry_after_s())
             return model, await self._quotas.enter(ask.caller)
         except TokenmillError as exc:
             REQUESTS_REFUSED.labels(exc.reason).inc()
@@ -172,14 +175,13 @@ class Intake:
         for live in self._live.all():
             live.fail(error)
 
-    def _check_open(self, num_choices: int) -> None:
+    def _check_open(self) -> None:
         if self.is_draining:
             raise Overloaded(
                 "this gateway is shutting down; another one takes requests",
                 retry_after_s=_DRAIN_RETRY_AFTER_S,
                 reason="DRAINING",
             )
-        self._live.check_room(num_choices, retry_after_s=self._retry_after_s())
 
     def _authorize(self, ask: Ask) -> ServedModel:
         """The model, if the caller may use it; the one place where both doors are told."""

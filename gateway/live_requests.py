@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from gateway.live_request import LiveRequest
+from gateway.loss_order import Newcomer, Standing, choose_losses
 from services.core.errors import Conflict, Overloaded
 
 
@@ -18,6 +19,7 @@ class LiveRequests:
         self._max_untaken_tokens = max_untaken_tokens
         self._max_requests = max_requests
         self._live: dict[str, LiveRequest] = {}
+        self._displaced: set[str] = set()
 
     def __len__(self) -> int:
         return len(self._live)
@@ -30,17 +32,35 @@ class LiveRequests:
         """Requests that a worker delivers for; the others wait in the queue."""
         return sum(live.attachment is not None for live in self._live.values())
 
-    def check_room(self, num_more: int, *, retry_after_s: float) -> None:
-        """Refuses early, before work is spent on what has no place.
+    def make_room(self, newcomer: Newcomer, *, retry_after_s: float) -> None:
+        """Early, before work is spent on what has no place; who gives way, loss_order says.
 
         Raises:
-            Overloaded: full.
+            Overloaded: full, and nobody gives way for it.
         """
-        if len(self._live) + num_more > self._max_requests:
+        if len(self._live) + newcomer.num_requests <= self._max_requests:
+            return
+        # Who was told to give way is on its way out.
+        staying = [live for key, live in self._live.items() if key not in self._displaced]
+        if len(staying) + newcomer.num_requests <= self._max_requests:
+            return
+        losses = choose_losses(
+            [_standing(live) for live in staying], newcomer, max_requests=self._max_requests
+        )
+        if losses is None:
             raise Overloaded(
                 f"this gateway owns {len(self._live)} requests; the limit is {self._max_requests}",
                 retry_after_s=retry_after_s,
                 reason="GATEWAY_FULL",
+            )
+        for request_id in losses:
+            self._displaced.add(request_id)
+            self._live[request_id].fail(
+                Overloaded(
+                    "this gateway is full, and more urgent requests came",
+                    retry_after_s=retry_after_s,
+                    reason="DISPLACED",
+                )
             )
 
     def add(self, live: LiveRequest) -> None:
@@ -58,6 +78,7 @@ class LiveRequests:
     def remove(self, request_id: str) -> None:
         """Gives ownership up. Twice is safe."""
         self._live.pop(request_id, None)
+        self._displaced.discard(request_id)
 
     def get(self, request_id: str) -> LiveRequest | None:
         """The request, if it is live."""
@@ -66,3 +87,9 @@ class LiveRequests:
     def all(self) -> list[LiveRequest]:
         """Every live request, oldest first."""
         return list(self._live.values())
+
+
+def _standing(live: LiveRequest) -> Standing:
+    request = live.request
+    has_begun = live.attachment is not None or bool(live.token_ids) or live.is_over
+    return Standing(request.request_id, request.tenant, request.request_class, has_begun)

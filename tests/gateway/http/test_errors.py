@@ -252,3 +252,22 @@ async def test_a_draining_gateway_finishes_what_runs_and_takes_nothing(served: S
         await worker.deliver(1, 0, [0, 1], FinishReason.LENGTH)
         assert (await asked).json()["choices"][0]["text"] == "ab"
         await draining
+
+
+async def test_full_gateway_gives_up_waiting_batch_for_a_person(served: Served, client):
+    path, body = "/v1/completions", {"prompt": "a", "max_tokens": 2}
+    async with asyncio.TaskGroup() as tasks:
+        first = [
+            tasks.create_task(client.post(path, json={**body, "priority": "batch"}))
+            for _ in range(8)
+        ]
+        while len(served.gateway.live_requests) < 8:
+            await asyncio.sleep(0.001)
+        person = tasks.create_task(client.post(path, json=body))
+        done, _ = await asyncio.wait(first, return_when=asyncio.FIRST_COMPLETED, timeout=5)
+        served.start_worker()
+    (displaced,) = done
+    assert displaced.result().status_code == 503
+    assert displaced.result().json()["error"]["message"].startswith("this gateway is full")
+    assert person.result().status_code == 200
+    assert sorted(task.result().status_code for task in first) == [200] * 7 + [503]
