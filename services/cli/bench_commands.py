@@ -12,11 +12,12 @@ from services.cli import flags
 from services.cli.bench_cache_commands import bench_cache, bench_sessions
 from services.cli.bench_report_commands import bench_profiles, bench_report
 from services.cli.bench_scheduling_commands import bench_batching, bench_scheduler, bench_simulation
-from services.cli.bench_view_commands import bench_explain
+from services.cli.bench_view_commands import bench_explain, bench_tracing
 
 bench = typer.Typer(help="Measure a cluster.", no_args_is_help=True)
 bench.command(name="simulation")(bench_simulation)
 bench.command(name="explain")(bench_explain)
+bench.command(name="tracing")(bench_tracing)
 bench.command(name="batching")(bench_batching)
 bench.command(name="scheduler")(bench_scheduler)
 

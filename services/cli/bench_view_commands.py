@@ -31,3 +31,25 @@ def bench_explain(
     for point, told in result["slowed"].items():
         typer.echo(f"{point:10} {told['right']} of {told['of']}  {told['blamed']}")
     typer.echo(f"mixed      {result['mixed']}")
+
+
+def bench_tracing(
+    as_json: flags.AsJson = False,
+    rounds: Annotated[int, typer.Option(min=2, help="Pairs of runs, with and without.")] = 12,
+    requests: Annotated[int, typer.Option(min=1, help="Of each run.")] = 16,
+    concurrency: Annotated[int, typer.Option(min=1, help="Requests at once.")] = 8,
+    max_tokens: Annotated[int, typer.Option(min=2, help="Length of each answer.")] = 48,
+    model: flags.Model = None,
+    engine: flags.Engine = "torch",
+) -> None:
+    """What tracing costs of the throughput: two clusters, one without, asked in turn."""
+    from benchmarks.tracing import TracingPlan
+    from services.cli.bench_tracing import tracing as command
+
+    plan = TracingPlan(rounds, requests, concurrency, max_tokens)
+    result = command(plan, model=model, engine=flags.check_engine(engine))
+    if as_json:
+        flags.print_json(result)
+        return
+    for name, value in result.items():
+        typer.echo(f"{name:24} {value}")

@@ -17,11 +17,17 @@ MAX_SPANS = 300_000
 MAX_AGE_S = 86_400.0
 MAX_NAMED_S = 60.0
 """Bounds the search of `named_between`: no engine step is longer."""
+SLOW_S = 10.0
+"""A request that took so long is kept beyond the others, as is one that failed."""
+
+MAX_KEPT = 200
+"""Such requests kept, the latest, with the engine steps that they were part of."""
+
 _PRUNE_EVERY_SPANS = 5_000
 _BUSY_TIMEOUT_S = 5.0
 
 # Rows of `links` and `requests` bear the row of their span and go with it. Rows count up in order
-# of arrival, so that pruning is a cut below one number and never a search.
+# of arrival, so that pruning is a cut below one number; only what is kept beyond it is looked up.
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS spans (
     row INTEGER PRIMARY KEY AUTOINCREMENT, received_s REAL NOT NULL,
@@ -38,6 +44,7 @@ CREATE TABLE IF NOT EXISTS requests (
     start_ns INTEGER NOT NULL);
 CREATE INDEX IF NOT EXISTS requests_by_id ON requests (request_id);
 CREATE INDEX IF NOT EXISTS requests_by_row ON requests (row);
+CREATE TABLE IF NOT EXISTS kept (trace_id TEXT PRIMARY KEY, start_ns INTEGER NOT NULL);
 """
 _COLUMNS = (
     "trace_id, span_id, parent_span_id, name, service, kind, start_ns, end_ns, is_error,"
@@ -81,7 +88,10 @@ class TraceStore:
             self.prune()
 
     def prune(self) -> None:
-        """Drops what is too old or too much, oldest arrivals first."""
+        """Drops what is too old or too much, oldest arrivals first.
+
+        Of requests that failed or were slow the latest MAX_KEPT stay, whole, however old.
+        """
         self._num_since_prune = 0
         (last_row,) = self._db.execute("SELECT coalesce(max(row), 0) FROM spans").fetchone()
         # Walks up from the oldest and stops at the first that is young enough.
@@ -91,8 +101,19 @@ class TraceStore:
         ).fetchone()
         first_kept = max(oldest[0] if oldest else last_row + 1, last_row - self._max_spans + 1)
         with self._db:
-            for table in ("spans", "links", "requests"):
-                self._db.execute(f"DELETE FROM {table} WHERE row < ?", (first_kept,))
+            self._keep_notable(first_kept)
+            self._db.execute(
+                "DELETE FROM spans WHERE row < ? AND trace_id NOT IN (SELECT trace_id FROM kept)"
+                " AND row NOT IN"
+                " (SELECT row FROM links WHERE trace_id IN (SELECT trace_id FROM kept))",
+                (first_kept,),
+            )
+            for table in ("links", "requests"):
+                self._db.execute(
+                    f"DELETE FROM {table} WHERE row < ? AND row NOT IN"
+                    " (SELECT row FROM spans WHERE row < ?)",
+                    (first_kept, first_kept),
+                )
 
     def find_trace(self, wanted: str) -> str | None:
         """Trace id of a request id or a trace id; None if nothing of it is here."""
@@ -149,6 +170,20 @@ class TraceStore:
             "SELECT max(received_s) FROM spans WHERE trace_id = ?", (trace_id,)
         ).fetchone()
         return 0.0 if latest_s is None else self._clock() - latest_s
+
+    def _keep_notable(self, first_kept: int) -> None:
+        """Notes which of the requests that would go now are to stay, and forgets the oldest."""
+        self._db.execute(
+            "INSERT OR IGNORE INTO kept SELECT s.trace_id, s.start_ns FROM requests r"
+            " JOIN spans s ON s.row = r.row WHERE r.row < ?"
+            " AND (s.is_error OR (s.kind = 'server' AND s.end_ns - s.start_ns >= ?))",
+            (first_kept, round(SLOW_S * 1e9)),
+        )
+        self._db.execute(
+            "DELETE FROM kept WHERE trace_id NOT IN"
+            " (SELECT trace_id FROM kept ORDER BY start_ns DESC LIMIT ?)",
+            (MAX_KEPT,),
+        )
 
     def _add(self, span: StoredSpan, now_s: float) -> None:
         cursor = self._db.execute(

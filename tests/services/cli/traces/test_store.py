@@ -1,10 +1,11 @@
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from services.cli.traces.span import SpanLink
-from services.cli.traces.store import TraceStore
+from services.cli.traces.store import MAX_KEPT, SLOW_S, TraceStore
 from tests.services.cli.traces.spans import OTHER_TRACE, TRACE, a_span
 
 OpenStore = Callable[..., TraceStore]
@@ -139,3 +140,41 @@ def test_latencies_are_those_at_the_door_shortest_first(open_store: OpenStore):
         ]
     )
     assert store.latencies() == [(10_000_000, TRACE), (50_000_000, OTHER_TRACE)]
+
+
+@pytest.mark.parametrize("fields", [{"is_error": True}, {"ms": round(SLOW_S * 1000)}])
+def test_a_request_that_failed_or_was_slow_outlives_the_bounds_with_its_steps(
+    open_store: OpenStore, fields: dict[str, Any]
+):
+    store = open_store(max_spans=2)
+    door = a_span("door", request_id="req-1", kind="server", **fields)
+    step = a_span("step", trace_id="c" * 32, links=(SpanLink(TRACE, "01"),))
+    store.add([door, step])
+    for idx in range(6):
+        store.add([a_span(f"later-{idx}", trace_id=f"{idx:032x}", request_id=f"later-{idx}")])
+    store.prune()
+    assert store.find_trace("req-1") == TRACE
+    assert store.linked_to(TRACE) == [step]
+    assert store.find_trace("later-0") is None
+    assert store.find_trace("later-5") is not None
+
+
+def test_only_the_latest_of_the_slow_and_failed_are_kept(open_store: OpenStore):
+    store = open_store(max_spans=1)
+    for idx in range(MAX_KEPT + 5):
+        store.add(
+            [
+                a_span(
+                    "door",
+                    trace_id=f"{idx:032x}",
+                    request_id=f"req-{idx}",
+                    start_ms=idx,
+                    is_error=True,
+                )
+            ]
+        )
+    store.add([a_span("last")])
+    store.prune()
+    store.prune()
+    assert store.find_trace("req-0") is None
+    assert store.find_trace(f"req-{MAX_KEPT}") is not None
