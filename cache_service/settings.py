@@ -31,7 +31,7 @@ class CacheSettings(ProcessSettings):
     """How often expired blocks are looked for, seconds."""
 
     lfu_half_life_s: float = Field(default=900.0, gt=0)
-    """A use counts half after so long, in lfu and in hybrid, seconds."""
+    """A use counts half after so long, in lfu; hybrid weighs that and a third of it, seconds."""
 
     disk_path: Path | None = None
     """File for blocks that shall outlive this process, one for each shard; unset: none is kept."""
