@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
@@ -212,7 +213,11 @@ class Holdings:
                 if settlement.death is not None:
                     await self._letters.bury(hold.message, entry.request, settlement.death)
                 await _say(hold.message, settlement)
-                log.info(
+                # That of a placed request was said when it was placed: a line costs as much as a
+                # placement, and there would be two for each request.
+                is_said = settlement.outcome == SubmissionOutcome.ACCEPTED.value
+                log.log(
+                    logging.DEBUG if is_said else logging.INFO,
                     "request.settled",
                     word=settlement.word.value,
                     outcome=settlement.outcome,
