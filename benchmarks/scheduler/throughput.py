@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 import time
+import zlib
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
@@ -19,7 +20,7 @@ import uvloop
 from benchmarks.children import Child
 from benchmarks.scheduler.decisions import bench_request
 from services.core.percentile import percentile
-from services.core.request import QueuedRequest
+from services.core.request import QueuedRequest, RequestClass
 from services.runtime import names
 from services.runtime.bus import Bus, QueueLimits, connect_bus
 from services.wire.queue import encode_queued_request
@@ -109,6 +110,10 @@ async def _measure(
     async with connect_bus(url, name="bench") as bus:
         await bus.ensure_requests_stream(QueueLimits(max_messages=2 * plan.num_queued))
         gate = asyncio.Semaphore(_IN_FLIGHT)
+        for tenant_idx in range(_TENANTS):
+            # A gateway tells of a lane in use once in a while, not with each request.
+            lane = lane_of(RequestClass.INTERACTIVE, 1, _tenant(tenant_idx))
+            await bus.publish(lane_notice_subject(MODEL, lane), b"")
         requests = [_request(plan, f"drain-{idx}") for idx in range(plan.num_queued)]
         await asyncio.gather(*(_send(bus, request, gate) for request in requests))
         pid = start_scheduler()
@@ -120,7 +125,7 @@ async def _measure(
         drain_rps = (last - first) / (times[last] - times[first])
         sent_s: dict[str, float] = {}
         num_requests = round(plan.rate_per_s * plan.duration_s)
-        began_s = time.perf_counter()
+        cpu_before_s, began_s = _cpu_s(pid), time.perf_counter()
         async with asyncio.TaskGroup() as group:
             for idx in range(num_requests):
                 due_s = began_s + idx / plan.rate_per_s
@@ -130,6 +135,7 @@ async def _measure(
                 group.create_task(_send(bus, request, gate))
         publish_s = time.perf_counter() - began_s
         arrivals = await _wait_for(workers, num_requests)
+        paced_cpu_s = _cpu_s(pid) - cpu_before_s
     added_s = [arrived_s - sent_s[request_id] for request_id, arrived_s in arrivals.items()]
     return {
         "requests_per_s": round(drain_rps, 1),
@@ -138,6 +144,7 @@ async def _measure(
             name: round(1000 * percentile(added_s, share), 2)
             for name, share in (("p50", 0.5), ("p90", 0.9), ("p99", 0.99))
         },
+        "paced_cpu_us_per_request": round(1e6 * paced_cpu_s / num_requests, 1),
         "paced_requests_per_s": round(num_requests / publish_s, 1),
         "prompt_tokens": plan.num_prompt_tokens,
         "fake_workers": plan.num_workers,
@@ -159,7 +166,6 @@ async def _wait_for(workers: Child, num_requests: int) -> Mapping[str, float]:
 async def _send(bus: Bus, request: QueuedRequest, gate: asyncio.Semaphore) -> None:
     lane = lane_of(request.request_class, request.attempt, request.tenant)
     async with gate:
-        await bus.publish(lane_notice_subject(MODEL, lane), b"")
         await bus.enqueue(
             requests_subject(MODEL, lane),
             encode_queued_request(request),
@@ -169,8 +175,13 @@ async def _send(bus: Bus, request: QueuedRequest, gate: asyncio.Semaphore) -> No
 
 
 def _request(plan: ThroughputPlan, request_id: str) -> QueuedRequest:
-    tenant = f"tenant-{hash(request_id) % _TENANTS}"
+    # The same in every run, which hash() would not be.
+    tenant = _tenant(zlib.crc32(request_id.encode()) % _TENANTS)
     return replace(bench_request(plan.num_prompt_tokens), request_id=request_id, tenant=tenant)
+
+
+def _tenant(tenant_idx: int) -> str:
+    return f"tenant-{tenant_idx}"
 
 
 def _free_port() -> int:
