@@ -36,8 +36,11 @@ def as_markdown(results: Mapping[str, Result], *, has_plot: bool) -> str:
         "`make bench-report` makes this page; what each part measured lies beside it as JSON.",
         f"Machine: {'; '.join(machines) or 'none yet'}. Model: SmolLM2-135M-Instruct.",
         "",
+        "More of single subjects: [sessions](sessions.md), [gateway](gateway.md),"
+        " [tuning](tuning.md), [engine and method](README.md).",
+        "",
         f"{met} of {len(found)} claims hold, {len(found) - met - missing} do not,"
-        f" {missing} could not be measured.",
+        f" {missing} are not measured yet.",
         "",
         "| claim | document | before | after | ours | holds | part |",
         "|" + "---|" * 7,
@@ -65,7 +68,7 @@ def as_markdown(results: Mapping[str, Result], *, has_plot: bool) -> str:
 
 def _row(claim: Claim, reading: Reading | None) -> str:
     if reading is None:
-        return f"| {claim.name} | {claim.document} | | | | not measured | {claim.part} |"
+        return f"| {claim.name} | {claim.document} | | | | not yet | {claim.part} |"
     holds = "yes" if reading.is_met else "**no**"
     return (
         f"| {claim.name} | {claim.document} | {reading.before} | {reading.after} |"

@@ -54,7 +54,7 @@ PARTS: tuple[Part, ...] = (
     ),
     Part(
         "precisions",
-        ("engine", "--json", "--precisions", "fp32,bf16,int8", "--rounds", "2", "--tokens", "64",
+        ("engine", "--json", "--precisions", "fp32,bf16,int8", "--rounds", "1", "--tokens", "32",
          "--kv-tokens", "0", "--no-shares"),
     ),
     Part("quality", ("quality", "--json", "--precisions", "fp32,int8", "--tokens", "8192")),
