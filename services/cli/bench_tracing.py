@@ -7,8 +7,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from benchmarks.tracing import TracingPlan, compare_tracing
+from benchmarks.tracing import Side, TracingPlan, compare_tracing
 from services.cli.cluster.plan import LOW_PRIORITY
+from services.cli.cluster.state import ClusterState
 from services.cli.failure import CommandFailed
 from services.cli.own_cluster import own_cluster
 
@@ -30,8 +31,12 @@ def tracing(plan: TracingPlan, *, model: str | None, engine: str) -> dict[str, A
                 "engine": engine,
                 "model": on.model_name,
                 "num_cpus": os.cpu_count(),
-                **compare_tracing(on.http_url, off.http_url, on.model_name, plan),
+                **compare_tracing(_side(on), _side(off), on.model_name, plan),
             }
+
+
+def _side(state: ClusterState) -> Side:
+    return Side(state.http_url, [one.pid for one in state.processes if one.pid is not None])
 
 
 @contextmanager

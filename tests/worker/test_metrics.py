@@ -1,3 +1,8 @@
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
 from prometheus_client import REGISTRY, CollectorRegistry
 
 from services.core.load import WorkerLoad
@@ -62,3 +67,30 @@ def test_state_is_read_at_the_scrape_with_its_gpus():
 
 def test_without_a_driver_there_are_no_gpu_figures():
     assert list(open_gpu_meter("libno-such-driver.so")()) == []
+
+
+FAKE_DRIVER = r"""
+struct utilisation { unsigned gpu, memory; };
+struct memory { unsigned long long total, free, used; };
+int nvmlInit_v2(void) { return 0; }
+int nvmlDeviceGetCount_v2(unsigned *count) { *count = 2; return 0; }
+int nvmlDeviceGetHandleByIndex_v2(unsigned idx, void **handle) {
+  *handle = (void *)(0x700000000000ull + idx); return 0; }
+int nvmlDeviceGetUtilizationRates(void *handle, struct utilisation *told) {
+  told->gpu = (unsigned long long)handle == 0x700000000001ull ? 75 : 25;
+  return 0; }
+int nvmlDeviceGetMemoryInfo(void *handle, struct memory *told) {
+  told->total = 80ull << 30; told->used = 3ull << 30; told->free = 77ull << 30; return 0; }
+"""
+
+
+@pytest.mark.skipif(shutil.which("cc") is None, reason="no C compiler")
+def test_each_gpu_is_asked_of_the_driver_by_its_own_handle(tmp_path: Path):
+    source, library = tmp_path / "fake_nvml.c", tmp_path / "libfake_nvml.so"
+    source.write_text(FAKE_DRIVER)
+    subprocess.run(["cc", "-shared", "-fPIC", "-o", str(library), str(source)], check=True)
+    gib = 1 << 30
+    assert list(open_gpu_meter(str(library))()) == [
+        GpuFigures(0.25, 3 * gib, 80 * gib),
+        GpuFigures(0.75, 3 * gib, 80 * gib),
+    ]
