@@ -67,9 +67,11 @@ class ClusterBench:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._load_thread.shutdown()
-        for key in list(self._running):
-            self._stop(key)
+        with contextlib.ExitStack() as stops:
+            # All of them, also if Ctrl-C comes again meanwhile.
+            for key in list(self._running):
+                stops.callback(self._stop, key)
+            stops.callback(self._load_thread.shutdown)
 
     def take(self, workload: Workload) -> None:
         """From here on windows have this load."""
