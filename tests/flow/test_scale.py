@@ -30,10 +30,10 @@ def cluster(tmp_path_factory: pytest.TempPathFactory, model_dir: Path) -> Iterat
         yield cluster
 
 
-async def ask(cluster: LocalCluster, count: int) -> list[StreamedAnswer]:
+async def ask(cluster: LocalCluster, count: int, url: str | None = None) -> list[StreamedAnswer]:
     asked = [
         stream_chat(
-            cluster.url,
+            url or cluster.url,
             {
                 "model": cluster.model,
                 "messages": [{"role": "user", "content": f"Question {idx}."}],
@@ -76,6 +76,16 @@ async def test_a_cluster_grows_serves_through_the_death_of_a_scheduler_and_shrin
     assert [entry["name"] for entry in cluster.processes("worker")] == ["worker-1"]
     assert [entry["name"] for entry in cluster.processes("scheduler")] == ["scheduler"]
     assert are_whole(await ask(cluster, 2))
+
+
+async def test_a_second_gateway_answers_and_goes_again(cluster: LocalCluster):
+    await scale(cluster, "gateway=2")
+    first, second = cluster.http_urls()
+    answers = await asyncio.gather(ask(cluster, 4, first), ask(cluster, 4, second))
+    assert all(are_whole(of_gateway) for of_gateway in answers)
+    await scale(cluster, "gateway=1")
+    assert cluster.http_urls() == [first]
+    assert are_whole(await ask(cluster, 2, first))
 
 
 async def test_what_cannot_be_scaled_is_refused(cluster: LocalCluster):
