@@ -19,7 +19,7 @@ from services.runtime.logs import get_logger
 from services.runtime.telemetry import tracer
 from services.wire.cache import BlockQuery
 from worker.block_check import check_blocks
-from worker.cache_client import CacheClient
+from worker.cache_client import CachePort
 from worker.cache_touch import CacheTouches
 from worker.circuit_breaker import CircuitBreaker
 from worker.engine.port import Engine
@@ -67,7 +67,7 @@ class CacheFetcher:
     def __init__(
         self,
         engine: Engine,
-        client: CacheClient,
+        client: CachePort,
         breaker: CircuitBreaker,
         timeouts: FetchTimeouts,
     ) -> None:
@@ -120,7 +120,7 @@ class CacheFetcher:
             # More than fits would push out what was just brought.
             wanted = missing[: min(num_there, self._engine.load().num_free_blocks)]
             if wanted:
-                await self._receive(wanted, received)
+                await self._receive(chain, wanted, received)
         except TokenmillError as exc:
             fault = exc.message
         except Exception as exc:
@@ -136,9 +136,13 @@ class CacheFetcher:
             self._breaker.succeeded()
         return num_used
 
-    async def _receive(self, wanted: Sequence[BlockHash], received: list[BlockPayload]) -> None:
+    async def _receive(
+        self, chain: BlockQuery, wanted: Sequence[BlockHash], received: list[BlockPayload]
+    ) -> None:
         timeout_s = self._timeouts.get_s + len(wanted) * self._timeouts.per_block_s
-        blocks = self._client.get(wanted, layout=self._engine.layout.text(), timeout_s=timeout_s)
+        blocks = self._client.get(
+            wanted, head=chain.hashes[0], layout=chain.layout, timeout_s=timeout_s
+        )
         async with aclosing(blocks):
             async for block in blocks:
                 received.append(block)

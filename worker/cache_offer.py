@@ -16,7 +16,7 @@ from services.runtime import names
 from services.runtime.logs import get_logger
 from services.runtime.telemetry import tracer
 from services.wire.cache import BlockQuery
-from worker.cache_client import CacheClient
+from worker.cache_client import CachePort
 from worker.circuit_breaker import CircuitBreaker
 
 log = get_logger(__name__)
@@ -62,7 +62,7 @@ class CacheOffers:
 
     def __init__(
         self,
-        client: CacheClient,
+        client: CachePort,
         breaker: CircuitBreaker,
         *,
         max_bytes: int,
@@ -129,6 +129,7 @@ class CacheOffers:
                     blocks[0].layout,
                     blocks[0].tenant,
                     is_offer=True,
+                    head=blocks[0].head,
                 )
                 num_there = await self._client.lookup(query, timeout_s=self._lookup_timeout_s)
                 if num_there < len(blocks):

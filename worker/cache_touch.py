@@ -7,7 +7,7 @@ import asyncio
 from services.core.errors import TokenmillError
 from services.runtime.logs import get_logger
 from services.wire.cache import BlockQuery
-from worker.cache_client import CacheClient
+from worker.cache_client import CachePort
 from worker.circuit_breaker import CircuitBreaker
 
 log = get_logger(__name__)
@@ -23,7 +23,7 @@ class CacheTouches:
     dropped, since a later turn touches the same blocks.
     """
 
-    def __init__(self, client: CacheClient, breaker: CircuitBreaker, *, timeout_s: float) -> None:
+    def __init__(self, client: CachePort, breaker: CircuitBreaker, *, timeout_s: float) -> None:
         self._client = client
         self._breaker = breaker
         self._timeout_s = timeout_s

@@ -16,13 +16,12 @@ from services.runtime.addresses import own_address
 from services.runtime.bus import Bus, connect_bus
 from services.runtime.lifecycle import Process, run_process
 from services.runtime.logs import get_logger
-from services.runtime.rpc_client import open_channel
 from services.runtime.rpc_server import RpcServer
 from worker.attempt_runner import AttemptRunner
 from worker.attempts import AttemptTable
-from worker.cache_client import CacheClient
 from worker.cache_fetch import CacheFetcher, FetchTimeouts, NoFetcher
 from worker.cache_offer import CacheOffers, NoOffers
+from worker.cache_shards import CacheShards
 from worker.circuit_breaker import CircuitBreaker
 from worker.engine.factory import build_engine
 from worker.engine.port import Engine
@@ -197,10 +196,10 @@ async def _cache(
     settings = process.settings
     if not settings.cache_target or not settings.prefix_cache:
         return NoFetcher(), NoOffers()
-    channel = await process.stack.enter_async_context(open_channel(settings.cache_target))
-    # Connected before the first request, whose deadline for the cache is short.
-    channel.get_state(try_to_connect=True)
-    client = CacheClient(channel)
+    client = CacheShards(settings.cache_target)
+    process.stack.push_async_callback(client.close)
+    await client.refresh()
+    process.spawn(client.follow(), name="cache-shards")
     timeouts = FetchTimeouts(
         lookup_s=settings.cache_lookup_timeout_s,
         get_s=settings.cache_get_timeout_s,

@@ -108,7 +108,9 @@ class WorkerSettings(ProcessSettings):
     """Whether each engine step is a span of its own."""
 
     cache_target: str = ""
-    """gRPC target of the K/V cache service; empty: none is used."""
+    """Where the K/V cache service is: host:port, several by commas, dns:///host:port (every address
+    is a shard) or file:///path (a JSON object of shards' names and addresses). Looked at again all
+    the time, so that shards can be added. Empty: none is used."""
 
     cache_lookup_timeout_s: float = Field(default=0.05, gt=0)
     """How long a request waits to hear how many blocks the cache service has, seconds."""

@@ -30,7 +30,8 @@ def queue(
 
 def scale(
     wanted: Annotated[
-        list[str], typer.Argument(help="worker=N, gateway=N, scheduler=N; several at once.")
+        list[str],
+        typer.Argument(help="worker=N, gateway=N, scheduler=N, cache=N; several at once."),
     ],
     timeout: Annotated[
         float, typer.Option(min=1, help="Seconds that all of it may take.")

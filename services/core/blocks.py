@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from hashlib import blake2b
 from struct import pack
 
@@ -39,7 +39,11 @@ class BlockLayout:
 
 @dataclass(frozen=True, slots=True)
 class BlockPayload:
-    """A block's bytes with what a reader checks before use."""
+    """A block's bytes with what a reader checks before use.
+
+    Attributes:
+        head: first block of its chain, for who chooses where it is kept; not sent along.
+    """
 
     block_hash: BlockHash
     parent_hash: BlockHash
@@ -47,6 +51,7 @@ class BlockPayload:
     tenant: str
     data: bytes | memoryview
     crc32: int
+    head: BlockHash = field(default=b"", compare=False)
 
     def is_intact(self) -> bool:
         """Whether the bytes are those that were written."""

@@ -35,6 +35,7 @@ class BlockQuery:
     Attributes:
         num_held: leading blocks of a lookup that the reader has.
         is_offer: a lookup that asks what need not be sent, not what can be read.
+        head: first block of the chain if that is not the first of the hashes; not sent.
     """
 
     hashes: tuple[BlockHash, ...]
@@ -42,6 +43,7 @@ class BlockQuery:
     tenant: str = ""
     num_held: int = 0
     is_offer: bool = False
+    head: BlockHash = b""
 
 
 def lookup_request_to_pb(query: BlockQuery) -> pb.LookupRequest:

@@ -57,7 +57,7 @@ async def scale(cluster: LocalCluster, *wanted: str) -> None:
 async def test_a_cluster_grows_serves_through_the_death_of_a_scheduler_and_shrinks(
     cluster: LocalCluster,
 ):
-    await scale(cluster, "worker=3", "scheduler=3")
+    await scale(cluster, "worker=3", "scheduler=3", "cache=2")
     assert len(cluster.processes("worker")) == len(cluster.processes("scheduler")) == 3
     assert all(entry["is_ready"] for entry in cluster.state["processes"])
 
@@ -71,10 +71,11 @@ async def test_a_cluster_grows_serves_through_the_death_of_a_scheduler_and_shrin
 
     # Requests run on workers that are about to go.
     asking = asyncio.create_task(ask(cluster, 20))
-    await scale(cluster, "worker=1", "scheduler=1")
+    await scale(cluster, "worker=1", "scheduler=1", "cache=1")
     assert are_whole(await asking)
     assert [entry["name"] for entry in cluster.processes("worker")] == ["worker-1"]
     assert [entry["name"] for entry in cluster.processes("scheduler")] == ["scheduler"]
+    assert [entry["name"] for entry in cluster.processes("cache")] == ["cache"]
     assert are_whole(await ask(cluster, 2))
 
 

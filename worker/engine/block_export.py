@@ -34,6 +34,7 @@ def full_blocks(seq: LiveSequence, runner: StepRunner) -> list[BlockPayload]:
                 tenant=seq.spec.tenant,
                 data=content,
                 crc32=zlib.crc32(content),
+                head=parents[1],
             )
         )
     return payloads

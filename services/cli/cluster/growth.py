@@ -38,6 +38,8 @@ class Growth:
                 options = replace(options, num_gateways=number)
                 more = GatewayPorts(fresh.http, fresh.grpc)
                 ports = replace(ports, gateways=(more,) * number)
+            case Role.CACHE:
+                ports = replace(ports, more_caches=(fresh.grpc,) * (number - 1))
             case _:
                 ports = replace(ports, more_schedulers=(fresh.grpc,) * (number - 1))
         specs = plan_cluster(options, ports, self.programs, os.environ)

@@ -62,7 +62,7 @@ class ClusterPorts:
     Attributes:
         nats_monitor: HTTP port of the broker, where it tells of its health.
         metrics: of all processes but the broker, in the order of the plan.
-        more_schedulers: beside the first one.
+        more_schedulers, more_caches: beside the first one.
     """
 
     nats: int
@@ -75,6 +75,7 @@ class ClusterPorts:
     gateways: tuple[GatewayPorts, ...]
     metrics: tuple[int, ...]
     more_schedulers: tuple[int, ...] = ()
+    more_caches: tuple[int, ...] = ()
 
 
 def default_state_dir() -> Path:

@@ -6,6 +6,7 @@ import enum
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
+from services.cli.cluster.cache_shards import shards_path
 from services.cli.cluster.options import LOOPBACK, ClusterOptions, ClusterPorts
 from services.core.access_policy import AuthMode
 
@@ -118,6 +119,9 @@ def plan_cluster(
         _with_disk(module("cache", Role.CACHE, "cache_service.main", ports.cache), options),
         module("scheduler", Role.SCHEDULER, "services.scheduler.main", ports.scheduler),
     ]
+    for idx, port in enumerate(ports.more_caches, start=2):
+        shard = module(f"cache-{idx}", Role.CACHE, "cache_service.main", port)
+        specs.append(_with_disk(shard, options))
     for idx, port in enumerate(ports.more_schedulers, start=2):
         specs.append(module(f"scheduler-{idx}", Role.SCHEDULER, "services.scheduler.main", port))
     for idx, port in enumerate(ports.workers, start=1):
@@ -221,7 +225,7 @@ def _shared_environment(
         "TOKENMILL_HOST": LOOPBACK,
         "TOKENMILL_NATS_URL": f"nats://{LOOPBACK}:{ports.nats}",
         "TOKENMILL_TOKENIZER_TARGET": f"{LOOPBACK}:{ports.tokenizer}",
-        "TOKENMILL_CACHE_TARGET": f"{LOOPBACK}:{ports.cache}",
+        "TOKENMILL_CACHE_TARGET": f"file://{shards_path(options.state_dir)}",
         "TOKENMILL_DRAIN_TIMEOUT_S": str(options.drain_timeout_s),
         "PYTHONUNBUFFERED": "1",
     }

@@ -13,7 +13,7 @@ from services.cli.cluster.plan import Role
 from services.cli.cluster.state import ClusterState, running_cluster
 from services.cli.failure import CommandFailed
 
-SCALABLE = (Role.WORKER, Role.GATEWAY, Role.SCHEDULER)
+SCALABLE = (Role.WORKER, Role.GATEWAY, Role.SCHEDULER, Role.CACHE)
 """The others are reached at one address that their callers were started with."""
 
 MAX_COUNT = 64

@@ -10,9 +10,11 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from services.cli.cluster.cache_shards import write_shards
 from services.cli.cluster.child import Child
 from services.cli.cluster.events import ClusterEvent, EventKind, Report
 from services.cli.cluster.identity import identify
+from services.cli.cluster.options import LOOPBACK
 from services.cli.cluster.plan import START_ORDER, STOP_ORDER, ProcessSpec, Role
 from services.cli.cluster.scale import read_request
 from services.cli.cluster.scrape_targets import forget_targets, write_targets
@@ -193,6 +195,10 @@ class _Supervisor:
         )
         write_state(self._plan.state_dir, state)
         write_targets(self._plan.state_dir, state)
+        specs = (child.spec for child in self._children if child.spec.role is Role.CACHE)
+        write_shards(
+            self._plan.state_dir, {spec.name: f"{LOOPBACK}:{spec.grpc_port}" for spec in specs}
+        )
 
 
 def _fresh_log(logs: Path, name: str) -> Path:

@@ -54,7 +54,7 @@ def test_every_process_finds_the_others():
     environment = plan()["gateway-1"].environment
     assert environment["TOKENMILL_NATS_URL"] == "nats://127.0.0.1:1"
     assert environment["TOKENMILL_TOKENIZER_TARGET"] == "127.0.0.1:4"
-    assert environment["TOKENMILL_CACHE_TARGET"] == "127.0.0.1:5"
+    assert environment["TOKENMILL_CACHE_TARGET"] == "file:///state/cache-shards.json"
     assert environment["OTEL_EXPORTER_OTLP_ENDPOINT"] == "http://127.0.0.1:3"
 
 

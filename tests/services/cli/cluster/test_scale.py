@@ -45,3 +45,11 @@ def test_a_further_process_has_a_port_of_its_own_for_metrics():
 def test_a_second_scheduler_has_a_name_of_its_own():
     spec = Growth(OPTIONS, PORTS, PROGRAMS).spec(Role.SCHEDULER, 2)
     assert spec.name == spec.environment["TOKENMILL_INSTANCE_ID"] == "scheduler-2"
+
+
+def test_a_second_shard_of_the_cache_has_a_name_and_a_file_of_its_own():
+    first = plan(OPTIONS)["cache"]
+    spec = Growth(OPTIONS, PORTS, PROGRAMS).spec(Role.CACHE, 2)
+    assert spec.name == "cache-2"
+    assert spec.grpc_port != first.grpc_port
+    assert spec.environment["TOKENMILL_DISK_PATH"] != first.environment["TOKENMILL_DISK_PATH"]
