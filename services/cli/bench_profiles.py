@@ -51,10 +51,11 @@ def profiles(
     with alone(), ClusterBench(model=model, engine=engine, texts=texts) as bench:
         try:
             idle_mib = {name: bench.memory_mib(fields) for name, fields in settings.items()}
+            bench.take(WORKLOADS[loads[0]])
+            for fields in settings.values():
+                bench.warm_up(fields)
             for load in loads:
                 bench.take(WORKLOADS[load])
-                for fields in settings.values():
-                    bench.warm_up(fields)
                 for idx in range(num_rounds):
                     names = list(settings)
                     # Nobody has the same neighbour in each round.
