@@ -189,9 +189,14 @@ class BlockAssembler:
         if chunk.block_hash != head.block_hash or chunk.offset_bytes != len(self._buffer):
             self._head = None
             raise InvalidRequest("pieces of a block are out of order", field="offset_bytes")
-        self._buffer += chunk.data
+        # Read once: each reading of the field is a copy.
+        content = chunk.data
+        if len(content) == head.size_bytes and not self._buffer:
+            self._head = None
+            return _payload(head, content)
+        self._buffer += content
         if len(self._buffer) > head.size_bytes or (
-            not chunk.data and len(self._buffer) < head.size_bytes
+            not content and len(self._buffer) < head.size_bytes
         ):
             self._head = None
             raise InvalidRequest(
@@ -200,14 +205,18 @@ class BlockAssembler:
         if len(self._buffer) < head.size_bytes:
             return None
         self._head = None
-        return BlockPayload(
-            block_hash=head.block_hash,
-            parent_hash=head.parent_hash,
-            layout=head.layout,
-            tenant=head.tenant,
-            data=bytes(self._buffer),
-            crc32=head.crc32,
-        )
+        return _payload(head, bytes(self._buffer))
+
+
+def _payload(head: pb.BlockChunk, content: bytes) -> BlockPayload:
+    return BlockPayload(
+        block_hash=head.block_hash,
+        parent_hash=head.parent_hash,
+        layout=head.layout,
+        tenant=head.tenant,
+        data=content,
+        crc32=head.crc32,
+    )
 
 
 def _hashes_from_pb(hashes: Sequence[bytes]) -> tuple[BlockHash, ...]:
@@ -226,6 +235,8 @@ def _check_hash(block_hash: bytes, field: str) -> None:
 
 def _chunks(block: BlockPayload) -> Iterator[pb.BlockChunk]:
     view = memoryview(block.data).cast("B")
+    # Of bytes that fit into one piece this is no copy.
+    whole = bytes(block.data) if len(view) <= CHUNK_BYTES else None
     for offset in range(0, len(view), CHUNK_BYTES):
         yield pb.BlockChunk(
             block_hash=block.block_hash,
@@ -234,6 +245,6 @@ def _chunks(block: BlockPayload) -> Iterator[pb.BlockChunk]:
             tenant=block.tenant if offset == 0 else "",
             size_bytes=len(view),
             offset_bytes=offset,
-            data=bytes(view[offset : offset + CHUNK_BYTES]),
+            data=whole or bytes(view[offset : offset + CHUNK_BYTES]),
             crc32=block.crc32,
         )
