@@ -96,7 +96,7 @@ def _batch_step(found: Figures) -> Reading:
         f"{rates['8']:,.0f} tokens/s, {steps['8']:.1f} ms a step",
         f"{gain['output_tps']:.2f}x at {gain['step_ms'] - 1:+.0%}",
         min(gain["output_tps"] / 6, 1.2 / gain["step_ms"]),
-        "the same in the bare engine, decoding alone, bf16",
+        f"the same in the bare engine, decoding alone, bf16; {_machine(found)}",
     )
 
 

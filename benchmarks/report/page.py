@@ -37,7 +37,7 @@ def as_markdown(results: Mapping[str, Result], *, has_plot: bool) -> str:
         f"Machine: {'; '.join(machines) or 'none yet'}. Model: SmolLM2-135M-Instruct.",
         "",
         "More of single subjects: [sessions](sessions.md), [gateway](gateway.md),"
-        " [tuning](tuning.md), [engine and method](README.md).",
+        " [profiles](profiles.md), [tuning](tuning.md), [engine and method](README.md).",
         "",
         f"{met} of {len(found)} claims hold, {len(found) - met - missing} do not,"
         f" {missing} are not measured yet.",

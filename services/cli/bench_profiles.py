@@ -83,7 +83,7 @@ def profiles_page(table: str, result: dict[str, Any]) -> str:
     return (
         "# Profiles beside the default\n\n"
         f"`tokenmill bench profiles --out docs/benchmarks`, {result['num_cpus']} CPUs, no GPU,"
-        f" {result['num_rounds']} windows of each load on each, in turn. {loads}. Prompts are"
+        f" windows of each load on each, in turn: {result['num_rounds']}. {loads}. Prompts are"
         " cached nowhere but within a conversation. Memory is that of all processes (shared pages"
         f" counted in part).\n\n{table}\n"
     )
