@@ -237,14 +237,14 @@ def over_a_limit_is_a_rate_limit_error_and_a_retry_succeeds():
     # The server's answers are always slower than the second request.
     with ThreadPoolExecutor() as pool:
         running = narrow.chat.completions.create(
-            **{**CHAT, "max_completion_tokens": 200}, extra_body={"ignore_eos": True}, stream=True
+            **{**CHAT, "max_completion_tokens": 80}, extra_body={"ignore_eos": True}, stream=True
         )
         iterator = iter(running)
         next(iterator)
         exc = raised(openai.RateLimitError, lambda: narrow.chat.completions.create(**CHAT))
         assert exc.code == "rate_limit_exceeded"
         assert int(exc.response.headers["retry-after"]) >= 1
-        patient = narrow.with_options(max_retries=10)
+        patient = narrow.with_options(max_retries=60)
         retried = pool.submit(lambda: patient.chat.completions.create(**CHAT))
         num_chunks = sum(1 for _ in iterator)
         assert num_chunks > 50
