@@ -98,6 +98,7 @@ def measure_engine(
                 str(size): measure_shares(children[name], plan, stream, size)
                 for size in plan.batch_sizes
             }
+            results[name]["prefill_shares"] = measure_prefill_shares(children[name], stream)
         report(f"shares of a step, {name}")
     for result in results.values():
         result["batch_8_over_1"] = batch_8_over_1(result)
@@ -109,7 +110,7 @@ def measure_engine(
 def measure_shares(
     child: Ordered, plan: EnginePlan, stream: TokenStream, batch_size: int
 ) -> dict[str, float]:
-    """Shares of decode steps by kind of operation; the profiler slows all of them a little.
+    """Shares of decode steps by phase or kind of operation; torch's profiler slows steps a little.
 
     The prefill is taken out by measuring it alone.
     """
@@ -123,11 +124,21 @@ def measure_shares(
         )
         for max_tokens in (max(2, plan.decode_tokens // 3), 1)
     )
-    wall_s = whole["wall_s"] - first["wall_s"]
     seconds = {
         kind: max(0.0, own_s - first["operations"].get(kind, 0.0))
         for kind, own_s in whole["operations"].items()
     }
+    return _shares(seconds, whole["wall_s"] - first["wall_s"])
+
+
+def measure_prefill_shares(child: Ordered, stream: TokenStream) -> dict[str, float]:
+    """Shares of one prompt's prefill, its first token included."""
+    order = {"do": "profile", "prompts": [stream.cut(PREFILL_TOKENS)], "max_tokens": 1}
+    figures = child.ask(order)
+    return _shares(figures["operations"], figures["wall_s"])
+
+
+def _shares(seconds: Mapping[str, float], wall_s: float) -> dict[str, float]:
     shares = {kind: round(own_s / wall_s, 3) for kind, own_s in sorted(seconds.items())}
     shares["between operations"] = round(max(0.0, 1 - sum(seconds.values()) / wall_s), 3)
     return shares

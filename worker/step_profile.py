@@ -1,4 +1,4 @@
-"""Where the time of decode steps goes, by kind of operation."""
+"""Where the time of steps goes: by the phases of the native kernels, else by kind of operation."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ from collections.abc import Callable
 from typing import Any
 
 from torch.profiler import ProfilerActivity, profile
+
+from worker.engine.step_phases import timed
 
 try:
     from torch._C._profiler import _ExperimentalConfig
@@ -19,10 +21,20 @@ _KINDS = (
     ("whole step", ("decode_step", "run_step", "forward_step")),
 )
 OTHER = "other operations"
+_OUTSIDE = {"layout", "sampling"}
+"""Phases that any model has, around it."""
 
 
 def profiled(run: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-    """What run returns, and `operations`: seconds of their own by kind, over all steps."""
+    """What run returns, and `operations`: seconds of their own by kind, over all steps.
+
+    A model that times its phases does so at no cost; for another, run is called again, under
+    torch's profiler.
+    """
+    with timed() as phases:
+        figures = run()
+    if phases.keys() - _OUTSIDE:
+        return {**figures, "operations": dict(phases)}
     # The engine steps on a thread of its own.
     config = _ExperimentalConfig(profile_all_threads=True) if _ExperimentalConfig else None
     with profile(activities=[ProfilerActivity.CPU], experimental_config=config) as profiler:

@@ -13,6 +13,7 @@ from worker.engine.runner import StepResult
 from worker.engine.sampling.reading import read_logits, rows_wanted
 from worker.engine.settings import EngineSettings
 from worker.engine.step_layout import lay_out
+from worker.engine.step_phases import phase
 from worker.engine.step_plan import SequenceSlice
 
 
@@ -34,7 +35,9 @@ class ModelRunner(PoolRunner):
         """Computes the slices in one forward pass."""
         # Kind by kind, so that the rows of a kind are neighbours.
         ordered = sorted(slices, key=lambda piece: piece.is_prefill)
-        step = lay_out(ordered, self._pool)
+        with phase("layout"):
+            step = lay_out(ordered, self._pool)
         wanted = rows_wanted(ordered)
         logits = self._model.compute_logits(step, wanted.rows)
-        return read_logits(logits, wanted, self._eos_token_ids)
+        with phase("sampling"):
+            return read_logits(logits, wanted, self._eos_token_ids)

@@ -21,12 +21,13 @@ from worker.engine.model_paths import load_step_model
 from worker.engine.settings import EngineSettings
 from worker.engine.step_layout import Segment, StepLayout
 from worker.engine.step_model import StepModel
+from worker.engine.step_phases import timed
 from worker.kernels.build import load_kernels
 from worker.quant.matrices import Int4Matrix, dequantize, int8_codes
 
 BLOCK_SIZE = 32
 PROMPT = torch.arange(3, 103)
-SHAPE = {
+SHAPE: dict[str, Any] = {
     "vocab_size": 128,
     "hidden_size": 64,
     "intermediate_size": 192,
@@ -36,7 +37,8 @@ SHAPE = {
     "max_position_embeddings": 256,
     "initializer_range": 0.3,
 }
-HEADS = {"head_dim": 32}
+HEADS: dict[str, Any] = {"head_dim": 32}
+ONE_KV_HEAD: dict[str, Any] = {"num_attention_heads": 2, "num_key_value_heads": 1}
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -50,7 +52,7 @@ def tiny_dir(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
         case "llama":
             config = LlamaConfig(**SHAPE, **HEADS, tie_word_embeddings=True)
         case "qwen2":
-            config = Qwen2Config(**SHAPE | {"num_attention_heads": 2, "num_key_value_heads": 1})
+            config = Qwen2Config(**(SHAPE | ONE_KV_HEAD))
         case "qwen3":
             config = Qwen3Config(**SHAPE, **HEADS)
         case _:
@@ -132,6 +134,22 @@ def test_no_company_chunk_or_thread_changes_a_bit(tiny_dir: Path, dtype: str, kv
     finally:
         torch.set_num_threads(2)
     assert torch.equal(one_thread, alone)
+
+
+def test_rows_of_a_long_prompt_are_shared_out_without_a_bit_changed(tiny_dir: Path):
+    model = load(tiny_dir, "native", "bf16")
+    alone = logits_of(model, [(0, 0, 100)])
+    assert torch.equal(logits_of(model, [(8, 0, 77), (0, 0, 100)]), alone)
+
+
+def test_phases_are_timed_for_whoever_asks(tiny_dir: Path):
+    model = load(tiny_dir, "native")
+    with timed() as seconds:
+        logits_of(model, [(0, 0, 40)])
+    logits_of(model, [(0, 0, 40)])
+    assert seconds.keys() > {"qkv", "attention", "gate_up", "down", "output", "waiting"}
+    assert all(step_s >= 0 for step_s in seconds.values())
+    assert seconds["attention"] > 0
 
 
 def test_what_a_block_held_before_reaches_nobody(tiny_dir: Path):

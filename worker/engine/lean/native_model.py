@@ -19,6 +19,7 @@ from worker.engine.lean.rope_table import RopeTables
 from worker.engine.lean.weights import LayerWeights, LeanWeights, num_weights
 from worker.engine.settings import EngineSettings
 from worker.engine.step_layout import StepLayout
+from worker.engine.step_phases import add, is_timed
 from worker.kernels.build import KernelsUnavailable, kernels_digest, load_kernels
 from worker.quant.matrices import FloatMatrix, Int4Matrix, Int8Matrix, Matrix, size_bytes
 
@@ -135,6 +136,16 @@ class NativeModel:
 
     def compute_logits(self, step: StepLayout, rows: Sequence[int]) -> torch.Tensor:
         """Writes the step's K/V; logits of some of its rows: (len(rows), vocab_size) float32."""
+        if not is_timed():
+            return self._compute(step, rows)
+        self._stack.time_phases(True)
+        try:
+            return self._compute(step, rows)
+        finally:
+            add(self._stack.phase_seconds())
+            self._stack.time_phases(False)
+
+    def _compute(self, step: StepLayout, rows: Sequence[int]) -> torch.Tensor:
         config = self._config
         hidden = self._stack.look_up(self._table, step.token_ids.numpy())
         if config.embedding_scale != 1.0:
