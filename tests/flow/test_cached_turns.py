@@ -70,6 +70,11 @@ async def test_a_turn_after_the_cluster_was_restarted_finds_its_blocks_on_disk(t
     for _ in range(2):
         with running_cluster(tmp_path, "--engine", "fake") as cluster:
             async with httpx.AsyncClient(base_url=cluster.url, timeout=30) as client:
+                # No request waits for a cache service that is just starting: an offer's end tells
+                # that the worker has reached it.
+                opening = f"Count on from {len(answers)}, slowly. "
+                other = await turn(client, f"other-{len(answers)}", opening * 12)
+                await asyncio.to_thread(wait_for_offer, cluster, other["request_id"])
                 answers.append(await turn(client, "restart", message))
             if len(answers) == 1:
                 await asyncio.to_thread(wait_for_offer, cluster, answers[0]["request_id"])
