@@ -11,7 +11,7 @@ PYTEST_ARGS ?=
 CLIENTS := openai anthropic langchain triton aiperf guidellm
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test test-fast flow check fmt lint types layers protos protos-baseline compose-test metrics-check gpu-check bench bench-peers bench-report clean page-vendor page-test client-node-test clients schemathesis
+.PHONY: help setup run test test-fast flow check fmt lint types layers protos protos-baseline compose-test metrics-check gpu-check bench bench-peers bench-report clean page-vendor page-test client-node-test nginx-test clients schemathesis
 
 help: ## show this list
 	@grep -hE '^[a-z%-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-16s %s\n", $$1, $$2}'
@@ -90,6 +90,9 @@ client-node-test: setup ## ask a cluster of its own over gRPC from Node, with st
 
 metrics-check: setup ## a real Prometheus on a cluster under load: no empty panel, no wrong rule (needs prometheus, promtool)
 	$(BIN)/python deploy/metrics_check.py
+
+nginx-test: setup ## restart two gateways behind nginx in turn, under load: no request may fail (needs nginx)
+	$(BIN)/python deploy/nginx_test.py
 
 gpu-check: setup ## conformance and benchmarks on a machine with an NVIDIA GPU
 	$(BIN)/python -m benchmarks.gpu_check
