@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable
 from typing import TypeVar
 
 from prometheus_client import REGISTRY
@@ -63,10 +62,10 @@ async def main(process: Process[WorkerSettings]) -> None:
     )
     log.info("worker.listening", worker_id=settings.worker_id, address=address)
 
-    engine = await _unless_stopped(process, load_engine(settings))
+    engine = await process.unless_stopped(load_engine(settings))
     if engine is None:
         return
-    bus = await _unless_stopped(process, _enter_bus(process))
+    bus = await process.unless_stopped(_enter_bus(process))
     if bus is None:
         return
     await _serve(process, engine, bus, server, servicer, address)
@@ -230,18 +229,6 @@ async def _stop_engine(engine: Engine) -> None:
             await in_daemon_thread(engine.stop, name="stop-engine")
     except TimeoutError:
         log.warning("engine.stop_abandoned")
-
-
-async def _unless_stopped(process: Process[WorkerSettings], work: Awaitable[T]) -> T | None:
-    """The result of a part of the start-up; None if the process was told to stop meanwhile."""
-    starting = asyncio.ensure_future(work)
-    stopping = asyncio.ensure_future(process.stop_requested.wait())
-    try:
-        await asyncio.wait((starting, stopping), return_when=asyncio.FIRST_COMPLETED)
-        return starting.result() if starting.done() else None
-    finally:
-        starting.cancel()
-        stopping.cancel()
 
 
 if __name__ == "__main__":

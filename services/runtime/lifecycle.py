@@ -55,11 +55,14 @@ class Process(Generic[S]):
         """The result of work; None if the process is told to stop first."""
         task = asyncio.ensure_future(work)
         stopped = asyncio.ensure_future(self.stop_requested.wait())
-        await asyncio.wait((task, stopped), return_when=asyncio.FIRST_COMPLETED)
-        stopped.cancel()
-        if task.done():
-            return task.result()
-        task.cancel()
+        try:
+            await asyncio.wait((task, stopped), return_when=asyncio.FIRST_COMPLETED)
+            if task.done():
+                return task.result()
+        finally:
+            # Ours may be cancelled too: nothing is left running then.
+            stopped.cancel()
+            task.cancel()
         await asyncio.wait((task,))
         return None
 
