@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import os
-import subprocess
-import sys
 from collections.abc import Mapping
 from typing import Any
 
-from benchmarks.quiet import alone
+from services.cli.bench_module import run_module
 from services.cli.cluster.build import find_programs
-from services.cli.failure import CommandFailed
 
 _TIMEOUT_S = 600.0
 
@@ -39,16 +35,7 @@ def scheduler(decisions: Mapping[str, Any], throughput: Mapping[str, Any]) -> di
         "decisions": dict(decisions),
         "throughput": dict(throughput),
     }
-    with alone():
-        done = subprocess.run(
-            [sys.executable, "-m", "benchmarks.scheduler"],
-            input=json.dumps(wanted),
-            capture_output=True,
-            text=True,
-            timeout=_TIMEOUT_S,
-            check=False,
-        )
-    if done.returncode != 0:
-        last_words = done.stderr.strip().splitlines()[-1:] or ["it said nothing"]
-        raise CommandFailed(f"there is no measurement: {last_words[0]}")
-    return {**json.loads(done.stdout), "wanted": WANTED, "num_cpus": os.cpu_count()}
+    found = run_module(
+        "benchmarks.scheduler", wanted, timeout_s=_TIMEOUT_S, lacking="no measurement"
+    )
+    return {**found, "wanted": WANTED, "num_cpus": os.cpu_count()}

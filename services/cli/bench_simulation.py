@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import os
-import subprocess
-import sys
 from collections.abc import Mapping
 from typing import Any
 
 from benchmarks.calibration import CalibrationPlan
-from benchmarks.quiet import alone
+from services.cli.bench_module import run_module
 from services.cli.calibrate import calibrate_worker
 from services.cli.cluster.plan import LOW_PRIORITY
-from services.cli.failure import CommandFailed
 from services.cli.own_cluster import own_cluster
 
 _TIMEOUT_S = 1800.0
@@ -50,20 +46,14 @@ def check_simulation(
         }
         # A client that is not on the same machine would not take the worker's time either.
         os.nice(LOW_PRIORITY)
-        with alone():
-            done = subprocess.run(
-                [sys.executable, "-m", "benchmarks.simulator.check_command"],
-                input=json.dumps(wanted),
-                capture_output=True,
-                text=True,
-                timeout=_TIMEOUT_S,
-                check=False,
-            )
-    if done.returncode != 0:
-        last_words = done.stderr.strip().splitlines()[-1:] or ["it said nothing"]
-        raise CommandFailed(f"there is nothing to compare: {last_words[0]}")
+        measured = run_module(
+            "benchmarks.simulator.check_command",
+            wanted,
+            timeout_s=_TIMEOUT_S,
+            lacking="nothing to compare",
+        )
     return {
-        **json.loads(done.stdout),
+        **measured,
         "step_model": found,
         "num_workers": num_workers,
         "model": state.model_name,
