@@ -9,10 +9,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from services.core.blocks import BlockPayload
 from services.core.errors import TokenmillError
 from services.core.request import FinishReason
 from services.core.step_time import StepWork
+from worker.engine.full_block import FullBlock
 from worker.engine.port import StepReport
 
 BATCH_TIMEOUT_S = 600.0
@@ -112,8 +112,12 @@ class StepClock:
             if not self._running:
                 self._done.set()
 
-    def on_blocks_full(self, blocks: Sequence[BlockPayload]) -> None:
+    def on_blocks_full(self, blocks: Sequence[FullBlock]) -> None:
         """There is no cache service here."""
+
+    def has_room(self, num_bytes: int) -> bool:
+        """Nobody takes blocks."""
+        return False
 
     def _wait(self) -> None:
         if not self._done.wait(BATCH_TIMEOUT_S):

@@ -1,4 +1,4 @@
-"""Offers finished sequences' blocks to the cache service, behind everything else."""
+"""Offers full blocks to the cache service, behind everything else."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from services.runtime.telemetry import tracer
 from services.wire.cache import BlockQuery
 from worker.cache_client import CachePort
 from worker.circuit_breaker import CircuitBreaker
+from worker.engine.full_block import BlockState, FullBlock
 
 log = get_logger(__name__)
 
@@ -31,7 +32,7 @@ class OfferQueue(Protocol):
 
     num_dropped: int
 
-    def add(self, blocks: Sequence[BlockPayload], context: Context | None) -> None:
+    def add(self, blocks: Sequence[FullBlock], context: Context | None) -> None:
         """Returns at once; may drop them.
 
         Args:
@@ -40,19 +41,27 @@ class OfferQueue(Protocol):
         """
         ...
 
+    def has_room(self, num_bytes: int) -> bool:
+        """Whether blocks of so many bytes would not be dropped now. From any thread."""
+        ...
+
 
 class NoOffers:
     """For a worker without a cache service."""
 
     num_dropped = 0
 
-    def add(self, blocks: Sequence[BlockPayload], context: Context | None) -> None:
+    def add(self, blocks: Sequence[FullBlock], context: Context | None) -> None:
         """Drops them."""
+
+    def has_room(self, num_bytes: int) -> bool:
+        """Never."""
+        return False
 
 
 @dataclass(frozen=True, slots=True)
 class _Offer:
-    blocks: Sequence[BlockPayload]
+    blocks: Sequence[FullBlock]
     context: Context
     size_bytes: int
 
@@ -81,17 +90,21 @@ class CacheOffers:
         self._flushed.set()
         self.num_dropped = 0
 
-    def add(self, blocks: Sequence[BlockPayload], context: Context | None) -> None:
+    def add(self, blocks: Sequence[FullBlock], context: Context | None) -> None:
         """Queues blocks for `run`, or drops them: the newest, since the older are in use sooner."""
-        size_bytes = sum(len(block.data) for block in blocks)
-        if self._breaker.is_open or self._size_bytes + size_bytes > self._max_bytes:
-            self.num_dropped += len(blocks)
+        size_bytes = sum(block.size_bytes for block in blocks)
+        if not self.has_room(size_bytes):
+            self._drop(blocks)
             log.debug("cache.offer_dropped", num_blocks=len(blocks), num_dropped=self.num_dropped)
             return
         self._waiting.append(_Offer(blocks, context or Context(), size_bytes))
         self._size_bytes += size_bytes
         self._has_work.set()
         self._flushed.clear()
+
+    def has_room(self, num_bytes: int) -> bool:
+        """Whether blocks of so many bytes would not be dropped now. From any thread."""
+        return not self._breaker.is_open and self._size_bytes + num_bytes <= self._max_bytes
 
     async def run(self) -> None:
         """Offers what is queued, for ever."""
@@ -116,28 +129,54 @@ class CacheOffers:
             log.warning("cache.offers_left", num_offers=len(self._waiting))
 
     async def _offer(self, offer: _Offer) -> None:
-        if self._breaker.is_open:
-            self.num_dropped += len(offer.blocks)
-            return
         blocks = offer.blocks
+        if self._breaker.is_open:
+            self._drop(blocks)
+            return
         with tracer.start_as_current_span(
             names.SPAN_CACHE_OFFER, offer.context, attributes={names.NUM_BLOCKS: len(blocks)}
         ) as span:
             try:
-                query = BlockQuery(
-                    tuple(block.block_hash for block in blocks),
-                    blocks[0].layout,
-                    blocks[0].tenant,
-                    is_offer=True,
-                    head=blocks[0].head,
-                )
-                num_there = await self._client.lookup(query, timeout_s=self._lookup_timeout_s)
-                if num_there < len(blocks):
-                    await self._client.put(blocks[num_there:], timeout_s=self._put_timeout_s)
+                await self._send(blocks)
             except TokenmillError as exc:
                 self._breaker.failed()
-                self.num_dropped += len(blocks)
+                self._drop(blocks)
                 span.set_attribute(names.ERROR_TYPE, type(exc).__name__)
                 log.warning("cache.offer_failed", fault=exc.message, num_blocks=len(blocks))
             else:
                 self._breaker.succeeded()
+                for block in blocks:
+                    block.settle(BlockState.SENT)
+
+    async def _send(self, blocks: Sequence[FullBlock]) -> None:
+        first = blocks[0].stub
+        query = BlockQuery(
+            tuple(block.stub.block_hash for block in blocks),
+            first.layout,
+            first.tenant,
+            is_offer=True,
+            head=first.head,
+        )
+        num_there = await self._client.lookup(query, timeout_s=self._lookup_timeout_s)
+        if num_there < len(blocks):
+            # Many megabytes are copied and summed up: not on the event loop.
+            payloads = await asyncio.to_thread(_read, blocks[num_there:])
+            if payloads:
+                await self._client.put(payloads, timeout_s=self._put_timeout_s)
+
+    def _drop(self, blocks: Sequence[FullBlock]) -> None:
+        self.num_dropped += len(blocks)
+        for block in blocks:
+            # Its eviction from the pool will be another chance.
+            block.settle(BlockState.HERE)
+
+
+def _read(blocks: Sequence[FullBlock]) -> list[BlockPayload]:
+    """Their bytes, up to the first that is lost."""
+    payloads: list[BlockPayload] = []
+    for block in blocks:
+        payload = block.payload()
+        if payload is None:
+            break
+        payloads.append(payload)
+    return payloads

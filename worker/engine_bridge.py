@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from services.core.blocks import BlockPayload
+from worker.engine.full_block import FullBlock
 from worker.engine.port import StepReport
 
 
@@ -15,11 +15,11 @@ class StepNews:
     """What the event loop hears of a step.
 
     Attributes:
-        full_blocks: per sequence that ended in this step and computed full blocks, these.
+        full_blocks: chains, or parts of chains, that sequences gave up or the pool evicted.
     """
 
     report: StepReport
-    full_blocks: Sequence[Sequence[BlockPayload]] = ()
+    full_blocks: Sequence[Sequence[FullBlock]] = ()
 
 
 class EngineBridge:
@@ -30,19 +30,29 @@ class EngineBridge:
     Args:
         loop: where `hear` runs.
         hear: takes the news; must not raise.
+        has_room: whether so many bytes of blocks would be taken now; called on any thread.
     """
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, hear: Callable[[StepNews], None]) -> None:
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        hear: Callable[[StepNews], None],
+        has_room: Callable[[int], bool],
+    ) -> None:
         self._loop = loop
         self._hear = hear
-        self._full_blocks: list[Sequence[BlockPayload]] = []
+        self._has_room = has_room
+        self._full_blocks: list[Sequence[FullBlock]] = []
 
     def on_step(self, report: StepReport) -> None:
-        """Passes a step on, with the blocks of the sequences that ended in it."""
+        """Passes a step on, with the blocks that were told of since the last."""
         full_blocks, self._full_blocks = self._full_blocks, []
         self._loop.call_soon_threadsafe(self._hear, StepNews(report, full_blocks))
 
-    def on_blocks_full(self, blocks: Sequence[BlockPayload]) -> None:
+    def on_blocks_full(self, blocks: Sequence[FullBlock]) -> None:
         """Keeps blocks for the step's report, which comes next."""
-        if blocks:
-            self._full_blocks.append(blocks)
+        self._full_blocks.append(blocks)
+
+    def has_room(self, num_bytes: int) -> bool:
+        """Whether so many bytes of blocks would be taken now."""
+        return self._has_room(num_bytes)

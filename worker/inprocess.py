@@ -15,10 +15,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from services.core.blocks import BlockPayload
 from services.core.errors import TokenmillError
 from services.core.request import FinishReason
 from services.core.sampling import SamplingParams
+from worker.engine.full_block import FullBlock
 from worker.engine.port import Engine, SequenceSpec, StepReport
 from worker.orders import CarryOut, take_orders
 from worker.settings import WorkerSettings
@@ -79,8 +79,12 @@ class _Clock:
             if self._num_running == 0:
                 self._all_done.set()
 
-    def on_blocks_full(self, blocks: Sequence[BlockPayload]) -> None:
+    def on_blocks_full(self, blocks: Sequence[FullBlock]) -> None:
         """There is no cache service here."""
+
+    def has_room(self, num_bytes: int) -> bool:
+        """Nobody takes blocks."""
+        return False
 
 
 def run_batch(

@@ -173,7 +173,7 @@ async def _serve(
         state_changed=state_changed,
         interval_s=settings.heartbeat_interval_s,
     )
-    engine.start(EngineBridge(asyncio.get_running_loop(), on_news))
+    engine.start(EngineBridge(asyncio.get_running_loop(), on_news, offers.has_room))
     process.stack.push_async_callback(_stop_engine, engine)
     servicer.kv_log, servicer.runner = kv_log, runner
     process.spawn(kv_publisher.run(), name="kv-events")

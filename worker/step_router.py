@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from services.core.blocks import BlockPayload
 from services.core.delivery import RequestDelta
 from worker.attempts import AttemptTable
 from worker.cache_offer import OfferQueue
 from worker.delivery_client import GatewayStream
+from worker.engine.full_block import FullBlock
 from worker.engine.port import StepReport
 from worker.engine_bridge import StepNews
 from worker.job import Job
@@ -100,7 +100,7 @@ class StepRouter:
             trace_step(report, shares)
 
 
-def _owner_of(blocks: Sequence[BlockPayload], finished: Sequence[Job]) -> Job | None:
+def _owner_of(blocks: Sequence[FullBlock], finished: Sequence[Job]) -> Job | None:
     """Whose blocks these are, for the trace: exact if one request of the tenant ended."""
-    tenant = blocks[0].tenant
+    tenant = blocks[0].stub.tenant
     return next((job for job in finished if job.attempt.request.tenant == tenant), None)

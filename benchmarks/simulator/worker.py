@@ -69,7 +69,7 @@ class SimulatedWorker:
         self.worker_id = worker_id
         self.shape = shape
         self.kv_log = KvEventLog(worker_id, epoch=1)
-        self._pool = BlockPool(shape.num_blocks, listener=self.kv_log)
+        self._pool = BlockPool(shape.num_blocks, self.kv_log)
         pace = PrefillPace(
             StepTimes(shape.model),
             itl_target_s=shape.itl_target_s,

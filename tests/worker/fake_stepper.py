@@ -77,10 +77,6 @@ class FakeStepper:
                 outputs.append(SequenceOutput(seq_id, position, token_ids))
         self._report(outputs)
 
-    def give_blocks(self, blocks: Sequence[BlockPayload]) -> None:
-        assert self._listener is not None
-        self._listener.on_blocks_full(blocks)
-
     def _end(self, seq_id: str, token_ids: tuple[int, ...], reason: FinishReason) -> SequenceOutput:
         del self.specs[seq_id]
         return SequenceOutput(seq_id, self._positions.pop(seq_id), token_ids, reason)

@@ -83,15 +83,16 @@ async def rig(
         worker_id="worker-1",
         attach_timeout_s=options.attach_timeout_s,
     )
+    offers = offers or NoOffers()
     router = StepRouter(
         table,
-        offers or NoOffers(),
+        offers,
         runner.finished,
         TenantOutputs(),
         WorkerMetrics(MODEL, "worker-1", block_size=engine.load().block_size),
         trace_steps=True,
     )
-    engine.start(EngineBridge(asyncio.get_running_loop(), router.on_news))
+    engine.start(EngineBridge(asyncio.get_running_loop(), router.on_news, offers.has_room))
     server = RpcServer()
     server.add(
         add_WorkerServiceServicer_to_server, WorkerServicer(runner), "tokenmill.v1.WorkerService"

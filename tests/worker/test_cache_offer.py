@@ -3,9 +3,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
+from functools import partial
 
 from opentelemetry.context import Context
 
+from services.core.blocks import BlockPayload
 from services.runtime.rpc_client import open_channel
 from tests.worker.conditions import until
 from tests.worker.fake_cache import FakeCache
@@ -18,6 +21,16 @@ from worker.cache_fetch import CacheFetcher, FetchTimeouts
 from worker.cache_offer import CacheOffers
 from worker.circuit_breaker import CircuitBreaker
 from worker.engine.fake_engine import FakeEngine
+from worker.engine.full_block import BlockState, FullBlock
+
+
+def full(*blocks: BlockPayload) -> list[FullBlock]:
+    """As an engine hands them out."""
+    return [
+        FullBlock(replace(block, data=b"", crc32=0), len(block.data), partial(bytes, block.data))
+        for block in blocks
+    ]
+
 
 REQUEST = make_request("req-1", "", prompt_token_ids=tuple(range(13)))
 CHAIN = chain_of(FakeStepper(), REQUEST)
@@ -45,7 +58,7 @@ async def running_offers(
 
 async def test_offered_blocks_arrive_whole() -> None:
     async with FakeCache() as cache, running_offers(cache.address) as offers:
-        offers.add(CHAIN, Context())
+        offers.add(full(*CHAIN), Context())
         await offers.flush(5)
         assert list(cache.blocks.values()) == CHAIN
 
@@ -54,32 +67,66 @@ async def test_blocks_that_are_there_already_are_not_sent() -> None:
     async with FakeCache() as cache, running_offers(cache.address) as offers:
         cache.keep(*CHAIN)
         cache.hang_in = "Put"
-        offers.add(CHAIN, None)
+        offers.add(full(*CHAIN), None)
         await offers.flush(5)
         assert offers.num_dropped == 0
+
+
+async def test_a_block_that_is_there_already_costs_one_lookup_and_no_copy() -> None:
+    def copy() -> bytes:
+        raise AssertionError("nobody needs its bytes")
+
+    async with FakeCache() as cache, running_offers(cache.address) as offers:
+        cache.keep(*CHAIN)
+        blocks = [FullBlock(block.stub, block.size_bytes, copy) for block in full(*CHAIN)]
+        offers.add(blocks, None)
+        await offers.flush(5)
+        assert cache.num_lookups == 1
+        assert {block.state for block in blocks} == {BlockState.SENT}
+
+
+async def test_what_was_not_taken_may_be_offered_again() -> None:
+    async with FakeCache() as cache, running_offers(cache.address, max_bytes=30) as offers:
+        blocks = full(*CHAIN)
+        offers.add(blocks, None)
+        offers.add(refused := full(*CHAIN), None)
+        assert {block.state for block in refused} == {BlockState.HERE}
+        assert not offers.has_room(10)
+        await offers.flush(5)
+        assert {block.state for block in blocks} == {BlockState.SENT}
+        assert offers.has_room(10)
+
+
+async def test_what_is_lost_ends_what_is_sent_of_a_chain() -> None:
+    async with FakeCache() as cache, running_offers(cache.address) as offers:
+        blocks = full(*CHAIN)
+        blocks[1].leave_pool(keep=False)
+        offers.add(blocks, None)
+        await offers.flush(5)
+        assert list(cache.blocks.values()) == CHAIN[:1]
 
 
 async def test_what_comes_to_a_full_queue_is_dropped_and_counted() -> None:
     async with FakeCache() as cache, running_offers(cache.address, max_bytes=30) as offers:
         cache.hang_in = "Put"
-        offers.add(CHAIN, None)
-        offers.add(CHAIN[:1], None)
+        offers.add(full(*CHAIN), None)
+        offers.add(full(*CHAIN[:1]), None)
         assert offers.num_dropped == 1
 
 
 async def test_a_dead_service_is_left_alone_after_three_failures() -> None:
     async with running_offers("127.0.0.1:1", timeout_s=0.1) as offers:
         for _ in range(5):
-            offers.add(CHAIN, None)
+            offers.add(full(*CHAIN), None)
         await offers.flush(5)
-        offers.add(CHAIN, None)
+        offers.add(full(*CHAIN), None)
         assert offers.num_dropped == 6 * len(CHAIN)
 
 
 async def test_a_service_that_hangs_is_left_at_the_deadline() -> None:
     async with FakeCache() as cache, running_offers(cache.address, timeout_s=0.1) as offers:
         cache.hang_in = "Put"
-        offers.add(CHAIN, None)
+        offers.add(full(*CHAIN), None)
         await offers.flush(5)
         assert offers.num_dropped == len(CHAIN)
 

@@ -23,7 +23,7 @@ def hold(pool: BlockPool, num_blocks: int) -> tuple[int, ...]:
 
 def test_a_pool_tells_what_can_be_found_and_what_was_evicted():
     log = KvEventLog("w", epoch=3)
-    pool = BlockPool(1, listener=log)
+    pool = BlockPool(1, log)
     block_ids = hold(pool, 1)
     pool.remember(block_ids[0], A)
     pool.release(block_ids)

@@ -37,7 +37,7 @@ class PoolListener(Protocol):
         ...
 
     def on_forgotten(self, block_hash: BlockHash) -> None:
-        """A prefix cannot hit this block any more."""
+        """A prefix cannot hit this block any more; its bytes are there until the call returns."""
         ...
 
 
@@ -45,18 +45,16 @@ class BlockPool:
     """Reference counts, free list and hash index of a fixed number of blocks.
 
     A block that nobody holds keeps its hash and can be found again until it is allocated anew.
-    Not thread-safe, except that `holds` may be called from any thread.
+    Not thread-safe, except that `match` may be called from any thread.
 
     Attributes:
         remembers: whether blocks can be found at all.
     """
 
-    def __init__(
-        self, num_blocks: int, listener: PoolListener | None = None, *, remembers: bool = True
-    ) -> None:
+    def __init__(self, num_blocks: int, *listeners: PoolListener, remembers: bool = True) -> None:
         self.num_blocks = num_blocks
         self.remembers = remembers
-        self._listener = listener
+        self._listeners = listeners
         self._num_refs = [0] * num_blocks
         self._hash_of: list[BlockHash | None] = [None] * num_blocks
         self._block_of: dict[BlockHash, int] = {}
@@ -129,8 +127,8 @@ class BlockPool:
             return False
         self._hash_of[block_id] = block_hash
         self._block_of[block_hash] = block_id
-        if self._listener is not None:
-            self._listener.on_remembered(block_hash)
+        for listener in self._listeners:
+            listener.on_remembered(block_hash)
         return True
 
     def release(self, block_ids: Sequence[int]) -> None:
@@ -154,9 +152,9 @@ class BlockPool:
         hashes = list(self._block_of)
         self._block_of.clear()
         self._hash_of = [None] * self.num_blocks
-        if self._listener is not None:
+        for listener in self._listeners:
             for block_hash in hashes:
-                self._listener.on_forgotten(block_hash)
+                listener.on_forgotten(block_hash)
 
     def check_integrity(self, block_tables: Iterable[Sequence[int]]) -> None:
         """Asserts that the books agree with the tables of all live sequences.
@@ -184,7 +182,7 @@ class BlockPool:
         if block_hash is not None:
             del self._block_of[block_hash]
             self._hash_of[block_id] = None
-            if self._listener is not None:
-                self._listener.on_forgotten(block_hash)
+            for listener in self._listeners:
+                listener.on_forgotten(block_hash)
         self._num_refs[block_id] = 1
         return block_id

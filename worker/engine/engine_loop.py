@@ -11,7 +11,8 @@ import structlog
 from services.core.blocks import BlockHash, BlockLayout, BlockPayload, chain_root
 from services.core.load import WorkerLoad
 from services.core.request import FinishReason
-from worker.engine.block_export import full_blocks, import_into_pool
+from worker.engine.block_exports import BlockExports
+from worker.engine.block_import import import_into_pool
 from worker.engine.block_pool import BlockPool, PoolListener
 from worker.engine.inbox import Cancel, Command, ImportBlocks, Inbox
 from worker.engine.outputs import output_of, take_tokens
@@ -47,7 +48,9 @@ class LoopEngine:
         self._layout = runner.layout
         # A sequence alone on the engine must always fit, or it would preempt itself for ever.
         self._max_model_len = min(runner.max_model_len, runner.num_blocks * self._layout.block_size)
-        self._block_listener: PoolListener | None = None
+        self._teller = Teller()
+        self._exports = BlockExports(runner, self._teller.tell_blocks, self._teller.has_room)
+        self._pool_listeners: list[PoolListener] = [self._exports]
         self._pool = self._new_pool()
         self._times = StepTimes()
         self._speculator = Speculator(self._times) if settings.speculation == "ngram" else None
@@ -57,7 +60,6 @@ class LoopEngine:
         self._num_accepted = 0
         self._waiting_since: float | None = None
         self._thread: threading.Thread | None = None
-        self._teller = Teller()
 
     @property
     def layout(self) -> BlockLayout:
@@ -77,14 +79,14 @@ class LoopEngine:
     def watch_blocks(self, listener: PoolListener) -> None:
         """Tells a listener which blocks a prefix can hit. Once, before start."""
         assert self._thread is None, "the engine runs already"
-        self._block_listener = listener
+        self._pool_listeners.append(listener)
         self._pool = self._new_pool()
         self._scheduler = self._new_scheduler()
 
     def start(self, listener: EngineListener) -> None:
         """Starts the thread. Once."""
         assert self._thread is None, "an engine starts once"
-        self._teller = Teller(listener)
+        self._teller.listener = listener
         self._thread = threading.Thread(target=self._loop, name="engine", daemon=True)
         self._thread.start()
 
@@ -102,10 +104,7 @@ class LoopEngine:
 
     def num_missing_blocks(self, hashes: Sequence[BlockHash]) -> int:
         """How many of these leading blocks the pool does not hold."""
-        for num_held, block_hash in enumerate(hashes):
-            if not self._pool.holds(block_hash):
-                return len(hashes) - num_held
-        return 0
+        return len(hashes) - len(self._pool.match(hashes).block_ids)
 
     def load(self) -> WorkerLoad:
         """How busy the engine is now."""
@@ -164,6 +163,7 @@ class LoopEngine:
                 log.exception("engine.books_lost")
                 self._fail_everything(outputs)
             self._waiting_since = time.monotonic()
+            self._exports.tell_evicted()
             if outputs or plan.slices:
                 self._teller.tell_step(started_ns, plan, outputs)
 
@@ -260,10 +260,8 @@ class LoopEngine:
         *,
         taken: SampledTokens = NO_TOKENS,
     ) -> None:
-        if reason is not FinishReason.ERROR and seq.fresh_hashes:
-            blocks = full_blocks(seq, self._runner)
-            if blocks:
-                self._teller.tell_blocks(blocks)
+        if reason is FinishReason.ERROR:
+            self._exports.distrust(seq)
         self._scheduler.remove(seq)
         if self._speculator is not None:
             self._speculator.forget(seq)
@@ -276,13 +274,14 @@ class LoopEngine:
                 output_of(seq, NO_TOKENS, FinishReason.ERROR, "the engine lost its books")
             )
         self._live.clear()
+        self._exports.forget_all()
         self._pool.forget_all()
         self._pool = self._new_pool()
         self._scheduler = self._new_scheduler()
 
     def _new_pool(self) -> BlockPool:
         remembers = self._settings.prefix_cache
-        return BlockPool(self._runner.num_blocks, self._block_listener, remembers=remembers)
+        return BlockPool(self._runner.num_blocks, *self._pool_listeners, remembers=remembers)
 
     def _new_scheduler(self) -> StepScheduler:
         limits = SchedulerLimits(
@@ -297,4 +296,4 @@ class LoopEngine:
             max_tokens=self._settings.max_batched_tokens,
             min_tokens=self._layout.block_size,
         )
-        return StepScheduler(self._pool, limits, pace.max_prefill_tokens)
+        return StepScheduler(self._pool, limits, pace.max_prefill_tokens, self._exports)

@@ -106,6 +106,11 @@ class FakeRunner:
         return self._num_blocks
 
     @property
+    def block_bytes(self) -> int:
+        """Bytes of one block."""
+        return self._block_bytes
+
+    @property
     def vocab_size(self) -> int:
         """Ids 0 .. vocab_size - 1 are valid."""
         return self._model.vocab_size

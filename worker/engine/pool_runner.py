@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from services.core.blocks import BlockLayout
+from worker.engine.kv_pool import block_bytes
 from worker.engine.model_files import eos_token_ids, model_revision
 from worker.engine.step_model import PooledModel
 
@@ -33,6 +34,11 @@ class PoolRunner:
     def num_blocks(self) -> int:
         """Blocks in the pool."""
         return self._pool.num_blocks
+
+    @property
+    def block_bytes(self) -> int:
+        """Bytes of one block."""
+        return block_bytes(self._pool.layout)
 
     @property
     def vocab_size(self) -> int:

@@ -17,6 +17,7 @@ from services.core.request import FinishReason, RequestClass
 from services.core.sampling import SamplingParams
 from services.core.step_time import StepWork
 from worker.engine.block_pool import PoolListener
+from worker.engine.full_block import FullBlock
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,8 +93,16 @@ class EngineListener(Protocol):
         """After every step, outputs included; also after a cancel took effect."""
         ...
 
-    def on_blocks_full(self, blocks: Sequence[BlockPayload]) -> None:
-        """Full blocks of a finished sequence, copied out of the pool, for the cache service."""
+    def on_blocks_full(self, blocks: Sequence[FullBlock]) -> None:
+        """Full blocks for the cache service, a chain or a part of one.
+
+        Of a sequence that ended or was preempted, or evicted from the pool. To be settled, whether
+        they were read or not.
+        """
+        ...
+
+    def has_room(self, num_bytes: int) -> bool:
+        """Whether so many bytes of blocks would be taken now: else they are not even copied."""
         ...
 
 

@@ -54,7 +54,10 @@ class StepResult:
 
 
 class StepRunner(Protocol):
-    """Computes steps and owns the memory of the K/V blocks. Called from one thread at a time."""
+    """Computes steps and owns the memory of the K/V blocks.
+
+    Called from one thread at a time, but for `export_block`.
+    """
 
     @property
     def layout(self) -> BlockLayout:
@@ -69,6 +72,11 @@ class StepRunner(Protocol):
     @property
     def num_blocks(self) -> int:
         """Blocks in the pool."""
+        ...
+
+    @property
+    def block_bytes(self) -> int:
+        """Bytes of one block."""
         ...
 
     @property
@@ -95,7 +103,10 @@ class StepRunner(Protocol):
         ...
 
     def export_block(self, block_id: int) -> bytes:
-        """A copy of one block's bytes, in the order of the layout."""
+        """A copy of one block's bytes, in the order of the layout.
+
+        From any thread, if the block is not written to meanwhile; other blocks may be.
+        """
         ...
 
     def import_block(self, block_id: int, content: bytes | memoryview) -> None:

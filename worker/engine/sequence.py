@@ -33,7 +33,6 @@ class LiveSequence:
         "block_table",
         "cached_tokens",
         "draft_token_ids",
-        "fresh_hashes",
         "has_reported",
         "history",
         "max_len",
@@ -68,8 +67,6 @@ class LiveSequence:
         self.num_computed = 0
         self.block_table: list[int] = []
         self.block_hashes: list[BlockHash] = []
-        self.fresh_hashes: set[BlockHash] = set()
-        """Hashes of blocks computed for this sequence, not found: what the cache may not have."""
         self.draft_token_ids: tuple[int, ...] = ()
         """Guesses of how it goes on, for the next step."""
         self.cached_tokens = 0

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 from services.core.blocks import BlockHash
 from services.core.step_time import StepWork
+from worker.engine.block_exports import BlockExports
 from worker.engine.block_pool import BlockPool, NoRoom, PrefixHit
 from worker.engine.prefix_lookup import PrefixLookup
 from worker.engine.sequence import LiveSequence, SequenceStatus
@@ -49,6 +50,7 @@ class StepScheduler:
         pool: the blocks.
         limits: of every step.
         prefill_limit: asked in each step that decodes; None leaves it to the limits.
+        exports: hears of blocks that were computed, and of sequences that give up theirs.
     """
 
     def __init__(
@@ -56,10 +58,12 @@ class StepScheduler:
         pool: BlockPool,
         limits: SchedulerLimits,
         prefill_limit: PrefillLimit | None = None,
+        exports: BlockExports | None = None,
     ) -> None:
         self._pool = pool
         self._limits = limits
         self._prefill_limit = prefill_limit
+        self._exports = exports
         self._prefixes = PrefixLookup(pool, limits.block_size)
         self._waiting = WaitingLine()
         self._running: list[LiveSequence] = []
@@ -133,8 +137,9 @@ class StepScheduler:
         num_full = seq.num_computed // block_size
         hashes = seq.hashes(num_full, block_size)
         for block_idx in range(first_full, num_full):
-            self._pool.remember(seq.block_table[block_idx], hashes[block_idx])
-            seq.fresh_hashes.add(hashes[block_idx])
+            is_first = self._pool.remember(seq.block_table[block_idx], hashes[block_idx])
+            if is_first and self._exports is not None:
+                self._exports.computed(seq, block_idx)
 
     def _plan_decode(self, plan: StepPlan, seq: LiveSequence) -> None:
         """Plans the last token of a sequence past its prompt with drafts, or what it recomputes."""
@@ -287,5 +292,7 @@ class StepScheduler:
         return pending
 
     def _release(self, seq: LiveSequence) -> None:
+        if self._exports is not None:
+            self._exports.let_go(seq)
         self._pool.release(seq.block_table)
         seq.block_table = []

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import structlog
 
-from services.core.blocks import BlockPayload
+from worker.engine.full_block import FullBlock
 from worker.engine.port import EngineListener, SequenceOutput, StepReport
 from worker.engine.step_plan import StepPlan
 
@@ -15,15 +15,19 @@ log = structlog.get_logger(__name__)
 
 
 class Teller:
-    """Numbers the steps. Until there is a listener it tells nobody."""
+    """Numbers the steps.
 
-    def __init__(self, listener: EngineListener | None = None) -> None:
-        self._listener = listener
+    Attributes:
+        listener: hears of them; nobody does until there is one.
+    """
+
+    def __init__(self) -> None:
+        self.listener: EngineListener | None = None
         self._step_idx = 0
 
     def tell_step(self, started_ns: int, plan: StepPlan, outputs: Sequence[SequenceOutput]) -> None:
         """A step ended."""
-        if self._listener is None:
+        if self.listener is None:
             return
         report = StepReport(
             step_idx=self._step_idx,
@@ -37,15 +41,19 @@ class Teller:
         )
         self._step_idx += 1
         try:
-            self._listener.on_step(report)
+            self.listener.on_step(report)
         except Exception:
             log.exception("listener.failed")
 
-    def tell_blocks(self, blocks: Sequence[BlockPayload]) -> None:
-        """A sequence that ended has these full blocks."""
-        if self._listener is None:
+    def tell_blocks(self, blocks: Sequence[FullBlock]) -> None:
+        """These full blocks may go out."""
+        if self.listener is None:
             return
         try:
-            self._listener.on_blocks_full(blocks)
+            self.listener.on_blocks_full(blocks)
         except Exception:
             log.exception("listener.failed")
+
+    def has_room(self, num_bytes: int) -> bool:
+        """Whether the listener would take so many bytes of blocks now."""
+        return self.listener is not None and self.listener.has_room(num_bytes)

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from services.core.blocks import BlockPayload
 from services.core.request import FinishReason
 from services.core.sampling import SamplingParams
+from worker.engine.full_block import BlockState, FullBlock
 from worker.engine.port import SequenceOutput, SequenceSpec, StepReport
 
 TIMEOUT_S = 150
@@ -17,6 +18,9 @@ class FakeListener:
     def __init__(self) -> None:
         self.reports: list[StepReport] = []
         self.blocks: list[BlockPayload] = []
+        self.told: list[FullBlock] = []
+        self.reads_at_once = True
+        self.room_bytes = 1 << 30
         self._changed = threading.Condition(threading.RLock())
 
     def on_step(self, report: StepReport) -> None:
@@ -24,9 +28,18 @@ class FakeListener:
             self.reports.append(report)
             self._changed.notify_all()
 
-    def on_blocks_full(self, blocks: Sequence[BlockPayload]) -> None:
+    def on_blocks_full(self, blocks: Sequence[FullBlock]) -> None:
         with self._changed:
-            self.blocks.extend(blocks)
+            self.told.extend(blocks)
+            if self.reads_at_once:
+                for block in blocks:
+                    payload = block.payload()
+                    assert payload is not None
+                    self.blocks.append(payload)
+                    block.settle(BlockState.SENT)
+
+    def has_room(self, num_bytes: int) -> bool:
+        return num_bytes <= self.room_bytes
 
     def outputs(self, seq_id: str) -> list[SequenceOutput]:
         with self._changed:
