@@ -16,6 +16,7 @@ from cache_service.extents import ALIGN_BYTES, Extents
 from cache_service.policies.choice import PolicyFactory, PolicyName
 from cache_service.store_rules import PutOutcome, StoreLimits
 from services.core.blocks import BlockHash, BlockPayload
+from services.runtime.checksum import is_intact
 from services.runtime.logs import get_logger
 
 log = get_logger(__name__)
@@ -247,7 +248,7 @@ def open_disk(
 def _read(file: DiskFile, record: DiskRecord) -> BlockPayload | None:
     content = file.read(record)
     block = replace(record.block, data=content)
-    return block if len(content) == record.size_bytes and block.is_intact() else None
+    return block if len(content) == record.size_bytes and is_intact(block) else None
 
 
 def _write(file: DiskFile, erased: list[int], record: DiskRecord, block: BlockPayload) -> None:

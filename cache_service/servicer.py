@@ -18,6 +18,7 @@ from cache_service.tiers import TieredStore
 from services.core.blocks import BlockPayload
 from services.core.errors import DeadlineExceeded, InvalidRequest, Overloaded
 from services.runtime import faults, names
+from services.runtime.checksum import is_intact
 from services.runtime.logs import get_logger
 from services.wire.cache import (
     BlockAssembler,
@@ -168,12 +169,12 @@ class CacheServicer(CacheServiceServicer):
         _check_length("layout", block.layout, MAX_LAYOUT_CHARS)
         _check_length("tenant", block.tenant, MAX_TENANT_CHARS)
         size_bytes = len(block.data)
-        is_intact = (
-            block.is_intact()
+        is_good = (
+            is_intact(block)
             if size_bytes < _CHECKSUM_INLINE_BYTES
-            else await asyncio.to_thread(block.is_intact)
+            else await asyncio.to_thread(is_intact, block)
         )
-        if not is_intact:
+        if not is_good:
             self._store.memory.counters.num_rejected += 1
             log.warning("block.damaged", size_bytes=size_bytes)
             return None

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from services.core.blocks import BlockHash, BlockLayout, BlockPayload
+from services.runtime.checksum import is_intact
 
 _ITEM_BYTES = {"uint8": 1, "float16": 2, "bfloat16": 2, "float32": 4}
 
@@ -45,7 +46,7 @@ def check_blocks(
             fault = f"layout {block.layout}, not {layout_text}"
         elif size_bytes is not None and len(block.data) != size_bytes:
             fault = f"{len(block.data)} bytes, not {size_bytes}"
-        elif not block.is_intact():
+        elif not is_intact(block):
             fault = "checksum does not match"
         if fault:
             return CheckedBlocks(blocks[:num_good], fault)

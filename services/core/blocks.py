@@ -6,7 +6,6 @@ and the tenant. So equal hashes mean equal K/V, and strangers share nothing.
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from hashlib import blake2b
@@ -52,10 +51,6 @@ class BlockPayload:
     data: bytes | memoryview
     crc32: int
     head: BlockHash = field(default=b"", compare=False)
-
-    def is_intact(self) -> bool:
-        """Whether the bytes are those that were written."""
-        return zlib.crc32(self.data) == self.crc32
 
 
 def chain_root(*, model_revision: str, layout: str, adapter: str, tenant: str) -> BlockHash:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import enum
 import threading
-import zlib
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 from services.core.blocks import BlockPayload
+from services.runtime.checksum import crc32
 
 
 class BlockState(enum.Enum):
@@ -49,7 +49,7 @@ class FullBlock:
                 content = self._copy()
         if content is None:
             return None
-        return replace(self.stub, data=content, crc32=zlib.crc32(content))
+        return replace(self.stub, data=content, crc32=crc32(content))
 
     def settle(self, state: BlockState) -> None:
         """Whoever was told of it needs it no longer.

@@ -8,6 +8,7 @@ import pytest
 from services.core.blocks import block_hashes, chain_root
 from services.core.request import FinishReason
 from services.core.sampling import SamplingParams
+from services.runtime.checksum import is_intact
 from tests.worker.engine.listener import FakeListener, greedy
 from worker.engine.fake_engine import FakeEngine, FakeModel, fake_token
 from worker.engine.port import SequenceSpec
@@ -196,7 +197,7 @@ def test_full_blocks_travel_to_another_engine(start: Rig):
     engine.submit(greedy("a", PROMPT, 2, tenant="t"))
     listener.wait_finished("a")
     assert len(listener.blocks) == 2
-    assert all(block.is_intact() for block in listener.blocks)
+    assert all(is_intact(block) for block in listener.blocks)
 
     other, other_listener = start()
     root = chain_root(
