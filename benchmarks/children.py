@@ -70,6 +70,11 @@ class Child:
             self.close()
             raise
 
+    @property
+    def pid(self) -> int:
+        """Of the process."""
+        return self._process.pid
+
     def __enter__(self) -> Child:
         return self
 

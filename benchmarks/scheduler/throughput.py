@@ -62,7 +62,8 @@ def measure_throughput(plan: ThroughputPlan, nats_server: str, folder: Path) -> 
 
     Returns:
         requests_per_s (draining a full queue), added_latency_ms (from publishing to the worker, at
-        `rate_per_s`), cpu_us_per_request (of the scheduler, while draining).
+        `rate_per_s`), cpu_us_per_request (of the scheduler, while draining), cpu_shares (of one
+        CPU, by process, at `rate_per_s`: together they cannot be more than there are CPUs).
     """
     with ExitStack() as stack:
         port = _free_port()
@@ -101,11 +102,15 @@ def measure_throughput(plan: ThroughputPlan, nats_server: str, folder: Path) -> 
             return scheduler.pid
 
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            return runner.run(_measure(plan, url, workers, start_scheduler))
+            return runner.run(_measure(plan, url, workers, broker.pid, start_scheduler))
 
 
 async def _measure(
-    plan: ThroughputPlan, url: str, workers: Child, start_scheduler: Callable[[], int]
+    plan: ThroughputPlan,
+    url: str,
+    workers: Child,
+    broker_pid: int,
+    start_scheduler: Callable[[], int],
 ) -> dict[str, Any]:
     async with connect_bus(url, name="bench") as bus:
         await bus.ensure_requests_stream(QueueLimits(max_messages=2 * plan.num_queued))
@@ -125,7 +130,14 @@ async def _measure(
         drain_rps = (last - first) / (times[last] - times[first])
         sent_s: dict[str, float] = {}
         num_requests = round(plan.rate_per_s * plan.duration_s)
-        cpu_before_s, began_s = _cpu_s(pid), time.perf_counter()
+        processes = {
+            "scheduler": pid,
+            "broker": broker_pid,
+            "workers": workers.pid,
+            "client": os.getpid(),
+        }
+        cpu_before_s = {name: _cpu_s(one) for name, one in processes.items()}
+        began_s = time.perf_counter()
         async with asyncio.TaskGroup() as group:
             for idx in range(num_requests):
                 due_s = began_s + idx / plan.rate_per_s
@@ -134,8 +146,8 @@ async def _measure(
                 sent_s[request.request_id] = time.time()
                 group.create_task(_send(bus, request, gate))
         publish_s = time.perf_counter() - began_s
+        paced_cpu_s = {name: _cpu_s(one) - cpu_before_s[name] for name, one in processes.items()}
         arrivals = await _wait_for(workers, num_requests)
-        paced_cpu_s = _cpu_s(pid) - cpu_before_s
     added_s = [arrived_s - sent_s[request_id] for request_id, arrived_s in arrivals.items()]
     return {
         "requests_per_s": round(drain_rps, 1),
@@ -144,7 +156,8 @@ async def _measure(
             name: round(1000 * percentile(added_s, share), 2)
             for name, share in (("p50", 0.5), ("p90", 0.9), ("p99", 0.99))
         },
-        "paced_cpu_us_per_request": round(1e6 * paced_cpu_s / num_requests, 1),
+        "paced_cpu_us_per_request": round(1e6 * paced_cpu_s["scheduler"] / num_requests, 1),
+        "cpu_shares": {name: round(cpu_s / publish_s, 3) for name, cpu_s in paced_cpu_s.items()},
         "paced_requests_per_s": round(num_requests / publish_s, 1),
         "prompt_tokens": plan.num_prompt_tokens,
         "fake_workers": plan.num_workers,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Mapping
 from typing import cast
 
 from benchmarks.simulator.trace import TraceRequest
@@ -25,6 +26,11 @@ class Backlog:
 
     def __len__(self) -> int:
         return self._num_entries
+
+    @property
+    def depths(self) -> Mapping[str, int]:
+        """Requests by lane."""
+        return {lane: len(entries) for lane, entries in self._lanes.items()}
 
     def push(
         self,

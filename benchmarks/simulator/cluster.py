@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 from benchmarks.simulator.backlog import Backlog
+from benchmarks.simulator.door import Door
 from benchmarks.simulator.scheduler import SimulatedScheduler
 from benchmarks.simulator.sequence import SimulatedSequence
 from benchmarks.simulator.trace import TraceRequest
@@ -27,7 +28,8 @@ class ClusterShape:
         policy: how workers are chosen.
         num_schedulers: all on one queue.
         max_queued: requests waiting; more are turned away at the door.
-        deadline_s: a request that waited so long in the queue is given up.
+        deadline_s: a request without a token after so long is given up: refused at the door,
+            sorted out by the scheduler, or stopped by its worker.
         hop_s: one message from process to process.
         num_look_ahead: requests pulled beyond the free capacity.
     """
@@ -95,6 +97,7 @@ class Cluster:
         self._beaten_s = [-1.0] * len(self._workers)
         self._worker_idx = {worker.worker_id: idx for idx, worker in enumerate(self._workers)}
         self._turn = 0
+        self._door = Door(self._backlog, self._schedulers)
         self.outcome = Outcome()
 
     def run(self) -> Outcome:
@@ -119,6 +122,7 @@ class Cluster:
             len(scheduler.held) for scheduler in self._schedulers
         )
         outcome.busy_s = [worker.busy_s for worker in self._workers]
+        outcome.num_expired += sum(worker.num_expired for worker in self._workers)
         outcome.num_preemptions = sum(worker.num_preemptions for worker in self._workers)
         return outcome
 
@@ -136,6 +140,7 @@ class Cluster:
         if (
             len(self._backlog) >= self._shape.max_queued
             or request.num_prompt + request.num_output > pool_tokens
+            or self._door.refuses(request, self._shape.deadline_s, self._now_s)
         ):
             self.outcome.num_refused += 1
             return
@@ -180,6 +185,7 @@ class Cluster:
                     num_output=request.num_output,
                     block_hashes=entry.block_hashes,
                     arrived_s=request.arrival_s,
+                    deadline_s=request.arrival_s + self._shape.deadline_s,
                 )
                 worker.submit(seq, self._now_s)
             load = worker.load()

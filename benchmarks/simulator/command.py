@@ -21,6 +21,9 @@ from services.core.step_time import StepTimeModel
 from services.scheduler.policies.registry import POLICIES
 
 ALL = "all"
+WAITING_PLACES = 4
+"""As on a worker by default."""
+
 BUNDLED_TRACE = Path(__file__).parents[1] / "data" / "mooncake-conversation.jsonl.gz"
 
 
@@ -84,13 +87,17 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--blocks", type=int, default=1_000, help="K/V blocks per worker")
     parser.add_argument("--block-size", type=int, default=512, help="tokens per block of the trace")
     parser.add_argument("--max-num-seqs", type=int, default=64)
-    parser.add_argument("--max-requests", type=int, default=128, help="running and waiting, each")
+    parser.add_argument(
+        "--max-requests",
+        type=int,
+        help="running and waiting, each; default: 4 beyond --max-num-seqs",
+    )
     parser.add_argument(
         "--itl-target-ms", type=float, default=1000 * WorkerShape().itl_target_s, help="0: none"
     )
     parser.add_argument("--schedulers", type=int, default=1)
     parser.add_argument("--max-queued", type=int, default=20_000)
-    parser.add_argument("--deadline-s", type=float, default=600.0)
+    parser.add_argument("--deadline-s", type=float, default=600.0, help="for the first token")
     parser.add_argument("--slo-ttft-ms", type=float, default=5_000.0)
     parser.add_argument("--slo-tpot-ms", type=float, default=100.0)
     parser.add_argument("--step-model", type=Path, help="JSON, as `tokenmill calibrate` writes it")
@@ -112,6 +119,8 @@ def _numbers(kind: Callable[[str], float]) -> Callable[[str], list[float]]:
 
 
 def _plan(options: argparse.Namespace) -> Plan:
+    if options.max_requests is None:
+        options.max_requests = options.max_num_seqs + WAITING_PLACES
     for name in ("workers", "blocks", "block_size", "max_num_seqs", "max_requests", "schedulers"):
         if getattr(options, name) < 1:
             raise ValueError(f"{name} is {getattr(options, name)}; allowed: at least 1")

@@ -17,9 +17,10 @@ class SimulatedSequence(LiveSequence):
 
     Args:
         request_idx: names the blocks that hold output, which no other request can hit.
+        deadline_s: when it is given up if its first token has not come.
     """
 
-    __slots__ = ("arrived_s", "first_token_s", "request_idx")
+    __slots__ = ("arrived_s", "deadline_s", "first_token_s", "request_idx")
 
     def __init__(
         self,
@@ -29,6 +30,7 @@ class SimulatedSequence(LiveSequence):
         num_output: int,
         block_hashes: tuple[BlockHash, ...],
         arrived_s: float,
+        deadline_s: float,
     ) -> None:
         spec = SequenceSpec(str(request_idx), (), SamplingParams(max_tokens=num_output))
         super().__init__(spec, arrival_idx=request_idx, root=b"", max_model_len=num_output)
@@ -37,6 +39,7 @@ class SimulatedSequence(LiveSequence):
         self.max_len = num_prompt + num_output
         self.block_hashes = list(block_hashes)
         self.arrived_s = arrived_s
+        self.deadline_s = deadline_s
         self.first_token_s: float | None = None
         self.set_len(num_prompt)
 

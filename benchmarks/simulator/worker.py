@@ -22,7 +22,8 @@ class WorkerShape:
     """Size and speed of a worker.
 
     Attributes:
-        max_requests: running and waiting at once; more are refused.
+        max_requests: running and waiting at once; more are refused. As the worker's default, 4
+            beyond those that run.
         itl_target_s: as the engine's setting `itl_target_ms`, and its default.
     """
 
@@ -30,7 +31,7 @@ class WorkerShape:
     num_blocks: int = 1_000
     block_size: int = 512
     max_num_seqs: int = 64
-    max_requests: int = 128
+    max_requests: int = 68
     itl_target_s: float = EngineSettings().itl_target_ms / 1000
 
 
@@ -91,6 +92,7 @@ class SimulatedWorker:
         self._beat_idx = 0
         self.busy_s = 0.0
         self.num_preemptions = 0
+        self.num_expired = 0
 
     @property
     def is_full(self) -> bool:
@@ -141,6 +143,7 @@ class SimulatedWorker:
                     self._scheduler.remove(seq)
                     del self._live[seq.request_idx]
                     finished.append(seq)
+        self._expire(now_s)
         self._begin(now_s)
         return finished
 
@@ -173,6 +176,14 @@ class SimulatedWorker:
     def check_integrity(self) -> None:
         """Asserts that the block pool's books are right."""
         self._pool.check_integrity([seq.block_table for seq in self._live.values()])
+
+    def _expire(self, now_s: float) -> None:
+        """As the worker does at a deadline; only between steps, and that is near enough."""
+        for seq in list(self._live.values()):
+            if seq.first_token_s is None and seq.deadline_s <= now_s:
+                self._scheduler.remove(seq)
+                del self._live[seq.request_idx]
+                self.num_expired += 1
 
     def _begin(self, now_s: float) -> None:
         if not self._scheduler.has_work:

@@ -90,13 +90,27 @@ def seconds_until_due(
     return max(0.0, oldest_s + limits.max_wait_s - now_s)
 
 
+@dataclass(frozen=True, slots=True)
+class Formed:
+    """What came of one look at all that waits.
+
+    Attributes:
+        batches: to be submitted now.
+        too_late: placed now, their first token would still come after their deadline.
+    """
+
+    batches: tuple[Batch, ...]
+    too_late: tuple[HeldRequest, ...]
+
+
 def form_batches(
     ready: Sequence[HeldRequest],
     candidates: Sequence[Candidate],
     limits: BatchLimits,
     policy: PlacementPolicy | None = None,
     now_s: float = 0.0,
-) -> list[Batch]:
+    now_unix_ms: int = 0,
+) -> Formed:
     """Packs requests, in order, into batches for the workers that a policy chooses.
 
     A request goes into the first batch for its worker that has room for the tokens that are to be
@@ -104,28 +118,39 @@ def form_batches(
     moment, so nobody is overtaken by more than a call. One call places everything for which workers
     have places; the rest stays held.
 
+    Under more load than the workers can carry all that goes out would be late, and nothing of what
+    they do worth anything: what cannot begin in time is therefore sorted out before it costs a
+    worker anything. Not a resumed request, whose client reads already.
+
     Args:
         ready: in the order of urgency.
         candidates: counted up as they are given requests.
         limits: of each batch.
         policy: chooses the workers; the least loaded ones if None.
         now_s: the scheduler's clock.
+        now_unix_ms: the clock of deadlines.
     """
     policy = policy or LeastLoaded()
     placed_idx = max((candidate.placed_idx for candidate in candidates), default=0)
     num_free = sum(candidate.num_free for candidate in candidates)
     by_worker: dict[str, list[Batch]] = {}
+    too_late: list[HeldRequest] = []
     for entry in ready:
         if num_free <= 0:
             break
         placement = policy.choose(entry, candidates, now_s)
         if placement is None:
             continue
-        candidate = placement.candidate
+        candidate, num_missing = placement.candidate, placement.num_missing_tokens
+        left_s = (entry.request.deadline_unix_ms - now_unix_ms) / 1000
+        if not entry.is_resume and (
+            candidate.first_token_s(entry.num_prompt_tokens, num_missing) > left_s
+        ):
+            too_late.append(entry)
+            continue
         placed_idx += 1
         num_free -= 1
-        candidate.take(placement.num_missing_tokens, placed_idx)
-        num_missing = placement.num_missing_tokens
+        candidate.take(num_missing, placed_idx)
         batches = by_worker.setdefault(candidate.worker_id, [])
         fitting = (batch for batch in batches if batch.fits(entry, num_missing, limits))
         batch = next(fitting, None)
@@ -136,4 +161,5 @@ def form_batches(
     for batches in by_worker.values():
         for batch in batches[:-1]:
             batch.is_followed = True
-    return [batch for batches in by_worker.values() for batch in batches]
+    formed = tuple(batch for batches in by_worker.values() for batch in batches)
+    return Formed(formed, tuple(too_late))

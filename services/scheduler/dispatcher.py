@@ -25,7 +25,7 @@ from services.scheduler.batching import Batch, BatchLimits, form_batches, second
 from services.scheduler.dead_letters import DeadLetters
 from services.scheduler.fairness import FairnessRules
 from services.scheduler.fleet import Fleet, Ticket, num_free
-from services.scheduler.hold import Hold, Settlement, Spawn, Word
+from services.scheduler.hold import Hold, Settlement, Spawn, Word, owner_retry
 from services.scheduler.holdings import Holdings
 from services.scheduler.kv_tracker import KvTracker
 from services.scheduler.metrics import PLACE_SECONDS, count_submission
@@ -43,8 +43,6 @@ log = get_logger(__name__)
 
 TICK_S = 0.1
 """Expired requests and silent workers are looked for at least so often."""
-
-MAX_OWNER_RETRY_S = 10.0
 
 # The worker, or the way to it, is at fault, not the request.
 _WORKER_LOST = (DependencyLost, Overloaded, DeadlineExceeded, RequestCancelled)
@@ -192,9 +190,8 @@ class Dispatcher:
             log.warning("worker.lost", worker_id=worker_id)
             self._kv.forget(worker_id)
             self._outputs.forget(worker_id)
-        ordered = self._order.order(
-            self.holdings.waiting(), now_unix_ms=int(time.time() * 1000), now_s=now_s
-        )
+        now_unix_ms = now_ns // 1_000_000
+        ordered = self._order.order(self.holdings.waiting(), now_unix_ms=now_unix_ms, now_s=now_s)
         for entry in ordered.expired:
             self.holdings.settle(entry.key, Settlement(Word.TERM, "expired"))
         candidates = self._fleet.candidates(now_s)
@@ -208,14 +205,18 @@ class Dispatcher:
             return min(due_s, TICK_S)
         if ordered.ready and candidates:
             faults.block(faults.PLACE)
-        batches = form_batches(ordered.ready, candidates, self._limits.batch, self._policy, now_s)
+        formed = form_batches(
+            ordered.ready, candidates, self._limits.batch, self._policy, now_s, now_unix_ms
+        )
+        for entry in formed.too_late:
+            self.holdings.settle(entry.key, Settlement(Word.TERM, "too_late"))
         waits = self._waits.round(
             ordered.ready,
-            [entry for batch in batches for entry in batch.requests],
+            [entry for batch in formed.batches for entry in batch.requests],
             has_room=num_free(candidates) > 0,
             now_s=now_s,
         )
-        for batch in batches:
+        for batch in formed.batches:
             for entry, num_missing in zip(batch.requests, batch.missing_tokens, strict=True):
                 self._order.placed(entry, num_missing, now_s)
             count_submission(batch, self._limits.batch)
@@ -276,7 +277,8 @@ class Dispatcher:
             case SubmissionOutcome.REFUSED:
                 self._release(hold, failed=False)
             case SubmissionOutcome.OWNER_UNREACHABLE:
-                self.holdings.settle(key, self._owner_retry(hold))
+                retry_s = self._limits.owner_retry_s
+                self.holdings.settle(key, owner_retry(hold, retry_s, time.time()))
 
     def _again(self, hold: Hold, *, is_worker_lost: bool) -> None:
         death = DeathReason.FAILED_SUBMISSIONS
@@ -289,10 +291,3 @@ class Dispatcher:
         self.holdings.release(hold.entry.key, failed=failed)
         if self._is_draining:
             self.holdings.give_back()
-
-    def _owner_retry(self, hold: Hold) -> Settlement:
-        doublings = min(hold.message.num_deliveries - 1, 16)
-        delay_s = min(MAX_OWNER_RETRY_S, self._limits.owner_retry_s * 2**doublings)
-        if time.time() + delay_s >= hold.entry.request.deadline_unix_ms / 1000:
-            return Settlement(Word.TERM, "owner_lost")
-        return Settlement(Word.NAK, SubmissionOutcome.OWNER_UNREACHABLE.value, delay_s)

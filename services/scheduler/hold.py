@@ -12,8 +12,11 @@ from opentelemetry.context import Context
 from opentelemetry.trace import INVALID_SPAN, Span
 
 from services.core.dead_letter import DeathReason
+from services.core.request import SubmissionOutcome
 from services.scheduler.order import HeldRequest
 from services.scheduler.queue_message import QueueMessage
+
+MAX_OWNER_RETRY_S = 10.0
 
 Spawn = Callable[[Coroutine[Any, Any, None]], object]
 """Runs work that the process waits for, or cancels, at its end."""
@@ -61,3 +64,18 @@ class Hold:
     context: Context | None = None
     is_submitted: bool = False
     was_submitted: bool = False
+
+
+def owner_retry(hold: Hold, retry_s: float, now_s: float) -> Settlement:
+    """What becomes of a request whose owner could not be reached.
+
+    Args:
+        hold: of the request.
+        retry_s: the delay after the first such failure; each further one doubles it.
+        now_s: Unix time.
+    """
+    doublings = min(hold.message.num_deliveries - 1, 16)
+    delay_s = min(MAX_OWNER_RETRY_S, retry_s * 2**doublings)
+    if now_s + delay_s >= hold.entry.request.deadline_unix_ms / 1000:
+        return Settlement(Word.TERM, "owner_lost")
+    return Settlement(Word.NAK, SubmissionOutcome.OWNER_UNREACHABLE.value, delay_s)

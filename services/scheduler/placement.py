@@ -64,6 +64,20 @@ class Candidate:
             + self.num_prefill_tokens / FULL_PREFILL_TOKENS
         )
 
+    def first_token_s(self, num_prompt: int, num_missing: int) -> float:
+        """How long a request given now would wait here for its first token, at the least.
+
+        Args:
+            num_prompt: its prompt tokens.
+            num_missing: those that are to be computed.
+        """
+        model = self.step_time
+        num_held = (self.num_blocks - self.num_free_blocks) * self.block_size
+        token_s = model.prefill_token_s(self.num_running, num_held)
+        return token_s * (self.num_prefill_tokens + num_missing) + (
+            model.prefill_pair_s * num_missing * (num_prompt - num_missing / 2)
+        )
+
     def take(self, num_missing_tokens: int, placed_idx: int) -> None:
         """Counts one more request, of which so many prompt tokens must be computed."""
         self.num_requests += 1

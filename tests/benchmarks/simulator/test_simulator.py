@@ -37,7 +37,12 @@ def trace(num_requests: int = 200, gap_s: float = 0.05) -> list[TraceRequest]:
 
 def sequence(request_idx: int, *, num_prompt: int, num_output: int) -> SimulatedSequence:
     return SimulatedSequence(
-        request_idx, num_prompt=num_prompt, num_output=num_output, block_hashes=(), arrived_s=0.0
+        request_idx,
+        num_prompt=num_prompt,
+        num_output=num_output,
+        block_hashes=(),
+        arrived_s=0.0,
+        deadline_s=1e9,
     )
 
 
@@ -154,3 +159,28 @@ def test_synthetic_traces_share_prefixes_and_stay_the_same(shape: str):
     assert all(len(r.hash_ids) >= r.num_prompt // 512 for r in requests)
     first_ids = [request.hash_ids[:1] for request in requests]
     assert len(set(first_ids)) < len(requests) / 4
+
+
+def test_twice_the_load_brings_no_fewer_good_answers():
+    """What cannot begin in time is sorted out before it takes a worker's time."""
+    shape = ClusterShape(shapes=(WORKER,) * 2, deadline_s=1.0)
+    slo, requests = Slo(ttft_s=1.0), trace(600)
+
+    def good_per_s(requests_per_s: float) -> float:
+        outcome = Cluster(shape, at_rate(requests, requests_per_s)).run()
+        assert len(outcome.answered) + outcome.num_refused + outcome.num_expired == len(requests)
+        return summarise(outcome, slo)["goodput_rps"]
+
+    loads = [good_per_s(requests_per_s) for requests_per_s in (20, 40, 60, 80, 160)]
+    # By the last of these most of them come in vain.
+    assert loads[-1] < 80
+    assert loads[-1] >= 0.9 * max(loads)
+
+
+def test_a_worker_stops_what_has_no_token_at_its_deadline():
+    worker = SimulatedWorker("w", WORKER)
+    late = sequence(0, num_prompt=500, num_output=2)
+    late.deadline_s = 0.02
+    worker.submit(late, 0.0)
+    assert drain(worker) == {}
+    assert worker.num_expired == 1

@@ -43,6 +43,7 @@ class FakeWorker(WorkerServiceServicer):
         self.state = WorkerState.READY
         self.max_requests = max_requests
         self.num_running = 0
+        self.num_pending_tokens = 0
         self.keeps_requests = False
         self.batches: list[list[Submission]] = []
         self.received_s: list[float] = []
@@ -145,7 +146,9 @@ class FakeWorker(WorkerServiceServicer):
         return submit_response_to_pb(results, self._load())
 
     def _load(self) -> WorkerLoad:
-        return WorkerLoad(self.max_requests, self.num_running, 0, 100, 100, BLOCK_SIZE, 0)
+        return WorkerLoad(
+            self.max_requests, self.num_running, 0, 100, 100, BLOCK_SIZE, self.num_pending_tokens
+        )
 
     async def _beat_for_ever(self) -> None:
         while True:

@@ -161,6 +161,14 @@ async def test_an_expired_request_is_thrown_away(cluster: FakeCluster):
     assert worker.request_ids == ["b"]
 
 
+async def test_what_cannot_begin_in_time_goes_to_no_worker(cluster: FakeCluster):
+    worker = await cluster.worker(num_pending_tokens=1_000_000)
+    await cluster.start_scheduler()
+    await cluster.enqueue(queued("late", deadline_unix_ms=int(time.time() * 1000) + 20_000), "b")
+    await cluster.queue_empty()
+    assert worker.request_ids == ["b"]
+
+
 async def test_a_held_request_expires_at_its_deadline(cluster: FakeCluster):
     worker = await cluster.worker(max_requests=1, num_running=1)
     await cluster.start_scheduler()
