@@ -47,7 +47,8 @@ RUN pip install --no-deps .
 
 FROM ${PYTHON_IMAGE} AS runtime
 RUN groupadd --gid 10001 tokenmill \
-    && useradd --uid 10001 --gid 10001 --no-create-home --home-dir /nonexistent tokenmill
+    && useradd --uid 10001 --gid 10001 --no-create-home --home-dir /nonexistent tokenmill \
+    && install -d -o 10001 -g 10001 /var/lib/tokenmill
 COPY --from=model /opt/model /opt/model
 COPY --from=kernels /opt/kernels /opt/kernels
 COPY --from=package /opt/tokenmill /opt/tokenmill

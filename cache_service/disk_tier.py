@@ -21,6 +21,9 @@ from services.runtime.logs import get_logger
 
 log = get_logger(__name__)
 
+_MAX_SHARDS = 64
+"""That may share a path: a bound on the search for a file."""
+
 
 class DiskTier:
     """Books in memory over a DiskFile. Lives on the event loop; bytes move in threads.
@@ -237,12 +240,23 @@ def open_disk(
     *,
     max_queued_bytes: int,
 ) -> DiskTier | None:
-    """A DiskTier; None, and a line in the log, if its file cannot be used."""
-    try:
-        return DiskTier(path, size_bytes, limits, policy, clock, max_queued_bytes=max_queued_bytes)
-    except OSError as exc:
-        log.error("disk.turned_off", path=str(path), fault=str(exc))
-        return None
+    """A DiskTier; None, and a line in the log, if its file cannot be used.
+
+    Of shards that were given one path each takes a file of its own: the first takes that, others
+    take those that are called after it.
+    """
+    for number in range(1, _MAX_SHARDS + 1):
+        own = path if number == 1 else path.with_name(f"{path.name}-{number}")
+        try:
+            return DiskTier(
+                own, size_bytes, limits, policy, clock, max_queued_bytes=max_queued_bytes
+            )
+        except BlockingIOError:
+            log.info("disk.taken", path=str(own))
+        except OSError as exc:
+            log.error("disk.turned_off", path=str(own), fault=str(exc))
+            break
+    return None
 
 
 def _read(file: DiskFile, record: DiskRecord) -> BlockPayload | None:

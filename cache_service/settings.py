@@ -34,7 +34,8 @@ class CacheSettings(ProcessSettings):
     """A use counts half after so long, in lfu; hybrid weighs that and a third of it, seconds."""
 
     disk_path: Path | None = None
-    """File for blocks that shall outlive this process, one for each shard; unset: none is kept."""
+    """File for blocks that shall outlive this process; unset: none is kept. Shards that share a
+    directory may be given the same: who finds it taken uses one called after it."""
 
     disk_bytes: int = Field(default=1 << 30, ge=1 << 20)
     """Size of that file, bytes; all of it is claimed at the start. A file of another size is begun

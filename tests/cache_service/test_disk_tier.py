@@ -117,15 +117,38 @@ async def test_a_file_of_another_size_is_begun_anew(path, fake_clock, make_block
         assert disk.books.num_blocks == 0
 
 
-async def test_a_file_in_use_or_without_room_is_not_opened(path, fake_clock):
+async def test_what_is_no_file_or_has_no_room_is_not_opened(path, fake_clock):
     policy = (PolicyName.LRU, LruPolicy)
 
     def opened(size_bytes: int) -> DiskTier | None:
         return open_disk(path, size_bytes, LIMITS, policy, fake_clock, max_queued_bytes=1)
 
     assert opened(1 << 60) is None
-    async with running(path, fake_clock):
-        assert opened(SIZE_BYTES) is None
+    path.unlink()
+    path.mkdir()
+    assert opened(SIZE_BYTES) is None
+
+
+async def test_shards_that_were_given_one_path_take_a_file_each(path, fake_clock, make_block):
+    policy = (PolicyName.LRU, LruPolicy)
+
+    def opened() -> DiskTier:
+        disk = open_disk(path, SIZE_BYTES, LIMITS, policy, fake_clock, max_queued_bytes=10**6)
+        assert disk is not None
+        return disk
+
+    first, second = opened(), opened()
+    assert sorted(file.name for file in path.parent.iterdir()) == ["blocks", "blocks-2"]
+    for disk, number in ((first, 1), (second, 2)):
+        task = asyncio.create_task(disk.run())
+        disk.offer(make_block(number))
+        await disk.flush(5)
+        task.cancel()
+        disk.close()
+    again = opened()
+    assert await again.load(make_block(1).block_hash, "layout") == make_block(1)
+    assert await again.load(make_block(2).block_hash, "layout") is None
+    again.close()
 
 
 async def test_an_error_of_the_disk_turns_the_tier_off_and_harms_nobody(
