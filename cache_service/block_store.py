@@ -9,20 +9,18 @@ for by others.
 from __future__ import annotations
 
 from collections import Counter, OrderedDict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 from types import MappingProxyType
 
 from cache_service.counters import EvictionReason, StoreCounters, subtract
 from cache_service.policies.choice import PolicyFactory
-from cache_service.policies.port import EvictionPolicy
+from cache_service.policies.tenants import TenantPolicies
 from cache_service.store_rules import PutOutcome, StoreLimits
-from services.core.blocks import BlockHash, BlockPayload
+from services.core.blocks import PUBLIC_TENANT, BlockHash, BlockPayload
 
 Gone = Callable[[BlockPayload, EvictionReason], None]
-
-_MAX_RESTING = 16
-"""Tenants without blocks whose policy is kept; one may have learned megabytes."""
 
 
 @dataclass(slots=True)
@@ -54,8 +52,7 @@ class BlockStore:
         self.limits = limits
         self._gone = gone or (lambda block, reason: None)
         self.counters = StoreCounters()
-        self._new_policy = new_policy
-        self._policies: dict[str, EvictionPolicy] = {}
+        self._policies = TenantPolicies(new_policy)
         self._clock = clock
         # The longest unused first.
         self._entries: OrderedDict[BlockHash, _Entry] = OrderedDict()
@@ -99,9 +96,9 @@ class BlockStore:
             num_held: leading blocks that the reader has.
             elsewhere: whether another store has a block: it is found, and no hit of this one.
         """
-        policy = self._policies.get(tenant)
-        if policy is not None:
-            policy.used(hashes, self._clock())
+        now_s = self._clock()
+        self._policies.used(tenant, hashes, now_s)
+        self._policies.used(PUBLIC_TENANT, self._public_run(hashes), now_s)
         lacking = hashes[num_held:]
         num_found = self.lease(lacking, layout, elsewhere=elsewhere)
         self._touch(hashes[:num_held])
@@ -176,11 +173,16 @@ class BlockStore:
 
     def use_policy(self, new_policy: PolicyFactory) -> None:
         """Orders the blocks that are here, and all to come, by another policy."""
-        self._new_policy = new_policy
-        self._policies = {tenant: new_policy() for tenant in self._tenant_bytes}
+        self._policies = TenantPolicies(new_policy)
         for block_hash, entry in self._entries.items():
             block = entry.block
-            self._policies[block.tenant].add(block_hash, block.parent_hash, entry.used_s)
+            self._policies.of(block.tenant).add(block_hash, block.parent_hash, entry.used_s)
+
+    def _public_run(self, hashes: Sequence[BlockHash]) -> list[BlockHash]:
+        """Leading blocks that all tenants share: each one's use counts where they are kept."""
+        entries = (self._entries.get(block_hash) for block_hash in hashes)
+        run = takewhile(lambda entry: entry and entry.block.tenant == PUBLIC_TENANT, entries)
+        return [entry.block.block_hash for entry in run if entry]
 
     def _touch(self, hashes: Sequence[BlockHash]) -> None:
         now_s = self._clock()
@@ -254,14 +256,10 @@ class BlockStore:
     def _coldest(self, tenants: Sequence[str], keep: BlockHash) -> BlockHash | None:
         now_s = self._clock()
         for tenant in tenants:
-            for block_hash in self._coldest_of(tenant, now_s):
+            for block_hash in self._policies.coldest_first(tenant, now_s):
                 if block_hash != keep and self._may_go(block_hash, now_s):
                     return block_hash
         return None
-
-    def _coldest_of(self, tenant: str, now_s: float) -> Iterator[BlockHash]:
-        policy = self._policies.get(tenant)
-        return policy.coldest_first(now_s) if policy else iter(())
 
     def _may_go(self, block_hash: BlockHash, now_s: float) -> bool:
         entry = self._entries.get(block_hash)
@@ -273,11 +271,8 @@ class BlockStore:
 
     def _insert(self, entry: _Entry) -> None:
         block = entry.block
-        policy = self._policies.get(block.tenant)
-        if policy is None:
-            policy = self._policies[block.tenant] = self._new_policy()
         self._entries[block.block_hash] = entry
-        policy.add(block.block_hash, block.parent_hash, self._clock())
+        self._policies.of(block.tenant).add(block.block_hash, block.parent_hash, self._clock())
         self._size_bytes += entry.size_bytes
         self._tenant_bytes[block.tenant] += entry.size_bytes
         if block.parent_hash:
@@ -286,15 +281,11 @@ class BlockStore:
     def _remove(self, block_hash: BlockHash) -> _Entry:
         entry = self._entries.pop(block_hash)
         tenant = entry.block.tenant
-        self._policies[tenant].remove(block_hash)
+        self._policies.of(tenant).remove(block_hash)
         self._size_bytes -= entry.size_bytes
         subtract(self._tenant_bytes, tenant, entry.size_bytes)
         if tenant not in self._tenant_bytes:
-            # What was learned outlives the last block, for the latest tenants without any.
-            self._policies[tenant] = self._policies.pop(tenant)
-            resting = [name for name in self._policies if name not in self._tenant_bytes]
-            for name in resting[:-_MAX_RESTING]:
-                del self._policies[name]
+            self._policies.rest(tenant, self._tenant_bytes)
         if entry.block.parent_hash:
             subtract(self._num_children, entry.block.parent_hash, 1)
         return entry

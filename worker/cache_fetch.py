@@ -11,7 +11,7 @@ from typing import Protocol
 from opentelemetry import trace
 from opentelemetry.context import Context
 
-from services.core.blocks import BlockHash, BlockPayload, block_hashes, chain_root
+from services.core.blocks import BlockHash, BlockPayload
 from services.core.errors import TokenmillError
 from services.core.request import QueuedRequest
 from services.runtime import names
@@ -92,14 +92,8 @@ class CacheFetcher:
 
     def _chain(self, request: QueuedRequest) -> BlockQuery:
         layout = self._engine.layout
-        root = chain_root(
-            model_revision=self._engine.model_revision,
-            layout=layout.text(),
-            adapter="",
-            tenant=request.tenant,
-        )
         # One prompt token is always computed: its logits choose the first new token.
-        hashes = block_hashes(root, request.prompt_token_ids[:-1], layout.block_size)
+        hashes = self._engine.names.hashes(request.tenant, request.prompt_token_ids[:-1])
         return BlockQuery(
             tuple(hashes),
             layout.text(),

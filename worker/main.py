@@ -9,12 +9,14 @@ from typing import TypeVar
 from prometheus_client import REGISTRY
 from tokenmill.v1.worker_pb2_grpc import add_WorkerServiceServicer_to_server
 
+from services.core.block_names import BlockNames, BlockNaming
 from services.core.kv_events import KvState
 from services.core.load import WorkerState
 from services.runtime.addresses import own_address
 from services.runtime.bus import Bus, connect_bus
 from services.runtime.lifecycle import Process, run_process
 from services.runtime.logs import get_logger
+from services.runtime.naming_watch import NamingWatch, naming_bucket
 from services.runtime.rpc_server import RpcServer
 from worker.attempt_runner import AttemptRunner
 from worker.attempts import AttemptTable
@@ -48,6 +50,8 @@ T = TypeVar("T")
 
 FLUSH_TIMEOUT_S = 2.0
 ENGINE_STOP_TIMEOUT_S = 5.0
+NAMING_TIMEOUT_S = 5.0
+"""How long a worker waits for the cluster's secret; without it it finds nobody's blocks yet."""
 
 
 async def main(process: Process[WorkerSettings]) -> None:
@@ -101,6 +105,7 @@ async def _serve(
     address: str,
 ) -> None:
     settings = process.settings
+    await _name_blocks(process, engine, bus)
     fetcher, offers = await _cache(process, engine)
     kv_log = KvEventLog(settings.worker_id, epoch=time.time_ns() // 1_000_000)
     engine.watch_blocks(kv_log)
@@ -187,6 +192,18 @@ async def _serve(
     await streams.close(flush_timeout_s=FLUSH_TIMEOUT_S)
     if isinstance(offers, CacheOffers):
         await offers.flush(FLUSH_TIMEOUT_S)
+
+
+async def _name_blocks(process: Process[WorkerSettings], engine: Engine, bus: Bus) -> None:
+    """Names blocks as the cluster does, from now on and whenever that changes."""
+
+    def changed(naming: BlockNaming) -> None:
+        layout = engine.layout
+        engine.names = BlockNames(engine.model_revision, layout.text(), layout.block_size, naming)
+
+    watch = NamingWatch(naming_bucket(bus), process.settings.model_name, changed)
+    process.spawn(watch.follow(), name="block-naming")
+    await watch.known(NAMING_TIMEOUT_S)
 
 
 async def _cache(

@@ -11,6 +11,7 @@ import typer
 
 from services.cli import flags
 from services.cli.bench_commands import bench
+from services.cli.cache_commands import cache
 from services.cli.calibrate_command import calibrate
 from services.cli.chat_command import chat
 from services.cli.cluster.options import LOOPBACK
@@ -35,6 +36,7 @@ app.command()(chat)
 app.command()(tune)
 app.add_typer(keys, name="keys")
 app.add_typer(tenants, name="tenants")
+app.add_typer(cache, name="cache")
 app.command()(usage)
 app.command()(queue)
 app.command()(scale)

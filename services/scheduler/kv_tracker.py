@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections import Counter
 
-from services.core.blocks import BlockHash, block_hashes, chain_root
+from services.core.block_names import BlockNames, BlockNaming
+from services.core.blocks import BlockHash
 from services.core.errors import TokenmillError
 from services.core.kv_events import KvEvent, KvState
 from services.core.load import WorkerHeartbeat
@@ -45,6 +46,14 @@ class KvTracker:
         self._asked_s: dict[str, float] = {}
         self._asking: set[str] = set()
         self._states: dict[str, tuple[KvState, int]] = {}
+        self._naming = BlockNaming()
+        self._named = ("", "", 0)
+        self._names = BlockNames(*self._named)
+
+    def name_by(self, naming: BlockNaming) -> None:
+        """Names blocks so from now on, as the workers do."""
+        self._naming = naming
+        self._named = ("", "", 0)
 
     def on_event(self, event: KvEvent) -> None:
         """Takes a worker's word on what changed."""
@@ -85,11 +94,11 @@ class KvTracker:
             (kv.model_revision, kv.layout, block_size) for kv, block_size in self._states.values()
         )
         (model_revision, layout, block_size), _ = roots.most_common(1)[0]
-        root = chain_root(
-            model_revision=model_revision, layout=layout, adapter="", tenant=request.tenant
-        )
+        if (model_revision, layout, block_size) != self._named:
+            self._named = (model_revision, layout, block_size)
+            self._names = BlockNames(*self._named, self._naming)
         prompt = request.prompt_token_ids[: MAX_HASHED_BLOCKS * block_size]
-        return tuple(block_hashes(root, prompt, block_size))
+        return tuple(self._names.hashes(request.tenant, prompt))
 
     async def _repair(self, worker_id: str, address: str) -> None:
         try:

@@ -16,6 +16,7 @@ from nats.aio.subscription import Subscription
 from services.core.queue_status import QueueStatus
 from services.runtime.bus import Bus
 from services.runtime.logs import get_logger
+from services.runtime.naming_watch import NamingWatch, naming_bucket
 from services.scheduler.dead_letters import DeadLetters
 from services.scheduler.dispatcher import Dispatcher, DispatchLimits
 from services.scheduler.fleet import Fleet
@@ -115,6 +116,8 @@ class Scheduler:
         self._spawn(self._dispatcher.holdings.keep(self._settings.ack_wait_s / KEEPS_PER_ACK_WAIT))
         self._spawn(self._reader.run())
         self._spawn(StatusReporter(self._bus, self._status).run())
+        model = self._settings.model_name
+        self._spawn(NamingWatch(naming_bucket(self._bus), model, self._kv.name_by).follow())
         return self
 
     async def __aexit__(

@@ -31,6 +31,8 @@ ACCESS_BUCKET = "tokenmill_access"
 RESPONSES_BUCKET = "tokenmill_responses"
 QUOTA_BUCKET = "tokenmill_quota"
 """What keys and tenants used in the last minute, and what gateways hold in advance."""
+NAMING_BUCKET = "tokenmill_block_naming"
+"""The secret that salts the names of K/V blocks, and the prompts that tenants share."""
 USAGE_BUCKET = "tokenmill_usage"
 """What each key used on each day."""
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from services.core.block_names import BlockNames
 from services.core.blocks import BlockHash, BlockLayout, BlockPayload
 from services.core.load import WorkerLoad
 from services.core.request import FinishReason
@@ -15,6 +16,7 @@ class FakeStepper:
     def __init__(self) -> None:
         self.layout = BlockLayout("uint8", 1, 1, 1, block_size=4)
         self.model_revision = "fake"
+        self.names = BlockNames("fake", self.layout.text(), self.layout.block_size)
         self.max_model_len = 1024
         self.specs: dict[str, SequenceSpec] = {}
         self.cancelled: list[str] = []

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import pytest
 from opentelemetry.context import Context
 
+from services.core.block_names import BlockNames
 from services.core.blocks import BlockPayload, block_hashes, chain_root
 from services.core.request import QueuedRequest
 from services.runtime.rpc_client import open_channel
@@ -108,7 +109,8 @@ async def test_blocks_in_use_are_touched_although_nobody_fetches_them(setting: S
 
 
 async def test_blocks_of_another_model_are_not_found(setting: Setting) -> None:
-    setting.engine.model_revision = "other weights"
+    layout = setting.engine.layout
+    setting.engine.names = BlockNames("other weights", layout.text(), layout.block_size)
     await setting.fetch()
     assert (setting.imported(), setting.cache.num_gets) == (0, 0)
 

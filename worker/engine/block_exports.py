@@ -6,7 +6,7 @@ import itertools
 from collections.abc import Callable, Sequence
 from functools import partial
 
-from services.core.blocks import BlockHash, BlockPayload
+from services.core.blocks import PUBLIC_TENANT, BlockHash, BlockPayload
 from worker.engine.full_block import BlockState, FullBlock
 from worker.engine.runner import StepRunner
 from worker.engine.sequence import LiveSequence
@@ -42,7 +42,7 @@ class BlockExports:
             block_hash=hashes[block_idx],
             parent_hash=hashes[block_idx - 1] if block_idx else seq.root,
             layout=self._layout,
-            tenant=seq.spec.tenant,
+            tenant=PUBLIC_TENANT if hashes[block_idx] in seq.public.hashes else seq.spec.tenant,
             data=b"",
             crc32=0,
             head=hashes[0],

@@ -8,7 +8,8 @@ from collections.abc import Sequence
 
 import structlog
 
-from services.core.blocks import BlockHash, BlockLayout, BlockPayload, chain_root
+from services.core.block_names import BlockNames
+from services.core.blocks import BlockHash, BlockLayout, BlockPayload
 from services.core.load import WorkerLoad
 from services.core.request import FinishReason
 from worker.engine.block_exports import BlockExports
@@ -38,14 +39,15 @@ _WATERMARK_SHARE = 100
 class LoopEngine:
     """`worker.engine.port.Engine` over a StepRunner.
 
-    Everything but the commands is touched by the engine's thread alone. Other threads read counts,
-    which may be a step old.
+    Everything but the commands and `names` is touched by the engine's thread alone. Other threads
+    read counts, which may be a step old.
     """
 
     def __init__(self, runner: StepRunner, settings: EngineSettings) -> None:
         self._runner = runner
         self._settings = settings
         self._layout = runner.layout
+        self.names = BlockNames(runner.model_revision, self._layout.text(), self._layout.block_size)
         # A sequence alone on the engine must always fit, or it would preempt itself for ever.
         self._max_model_len = min(runner.max_model_len, runner.num_blocks * self._layout.block_size)
         self._teller = Teller()
@@ -192,16 +194,11 @@ class LoopEngine:
                 SequenceOutput(spec.seq_id, position, (), FinishReason.ERROR, error_message=fault)
             )
             return
-        root = chain_root(
-            model_revision=self._runner.model_revision,
-            layout=self._layout.text(),
-            adapter="",
-            tenant=spec.tenant,
-        )
         seq = LiveSequence(
             spec,
             arrival_idx=self._num_accepted,
-            root=root,
+            root=self.names.root_of(spec.tenant),
+            public=self.names.public,
             max_model_len=self._max_model_len,
         )
         self._num_accepted += 1

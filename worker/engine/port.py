@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from services.core.block_names import BlockNames
 from services.core.blocks import BlockHash, BlockLayout, BlockPayload
 from services.core.load import WorkerLoad
 from services.core.logprobs import TokenLogprobs
@@ -107,7 +108,13 @@ class EngineListener(Protocol):
 
 
 class Engine(Protocol):
-    """Continuous batching over one model."""
+    """Continuous batching over one model.
+
+    Attributes:
+        names: of its blocks; sequences submitted after it was replaced are named by the new.
+    """
+
+    names: BlockNames
 
     @property
     def layout(self) -> BlockLayout:

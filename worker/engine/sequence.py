@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import enum
 
-from services.core.blocks import BlockHash, next_block_hash
+from services.core.blocks import NOTHING_PUBLIC, BlockHash, PublicBlocks, extend_chain
 from services.core.logprobs import TokenLogprobs
 from services.core.request import FinishReason
 from services.core.sampling import SamplingParams
@@ -39,6 +39,7 @@ class LiveSequence:
         "num_computed",
         "num_prompt",
         "prompt_logprobs",
+        "public",
         "root",
         "spec",
         "status",
@@ -47,11 +48,18 @@ class LiveSequence:
     )
 
     def __init__(
-        self, spec: SequenceSpec, *, arrival_idx: int, root: BlockHash, max_model_len: int
+        self,
+        spec: SequenceSpec,
+        *,
+        arrival_idx: int,
+        root: BlockHash,
+        public: PublicBlocks = NOTHING_PUBLIC,
+        max_model_len: int,
     ) -> None:
         self.spec = spec
         self.arrival_idx = arrival_idx
         self.root = root
+        self.public = public
         self.token_ids = [*spec.prompt_token_ids, *spec.delivered_token_ids]
         self.num_prompt = len(spec.prompt_token_ids)
         self.history = _history_of(spec)
@@ -115,11 +123,14 @@ class LiveSequence:
 
     def hashes(self, num_blocks: int, block_size: int) -> list[BlockHash]:
         """Hashes of the first num_blocks full blocks."""
-        while len(self.block_hashes) < num_blocks:
-            start = len(self.block_hashes) * block_size
-            parent = self.block_hashes[-1] if self.block_hashes else self.root
-            tokens = self.token_ids[start : start + block_size]
-            self.block_hashes.append(next_block_hash(parent, tokens))
+        extend_chain(
+            self.block_hashes,
+            self.token_ids,
+            num_blocks,
+            block_size,
+            root=self.root,
+            public=self.public,
+        )
         return self.block_hashes[:num_blocks]
 
     def finish_reason(self, eos_token_ids: frozenset[int]) -> FinishReason | None:

@@ -9,13 +9,15 @@ from collections.abc import Sequence
 
 from tokenmill.v1.worker_pb2_grpc import WorkerServiceServicer, add_WorkerServiceServicer_to_server
 
-from services.core.blocks import block_hashes, chain_root
+from services.core.block_names import BlockNames, BlockNaming
 from services.core.errors import InvalidRequest
 from services.core.kv_events import KvState
 from services.core.load import TenantOutput, WorkerHeartbeat, WorkerLoad, WorkerState
 from services.core.request import Submission, SubmissionOutcome, SubmissionResult
 from services.runtime.bus import Bus
+from services.runtime.naming_watch import naming_bucket
 from services.runtime.rpc_server import RpcServer
+from services.wire.block_naming import SECRET_BYTES, SECRET_ENTRY
 from services.wire.heartbeat import encode_heartbeat
 from services.wire.kv_events import encode_kv_event, snapshot_to_pb
 from services.wire.subjects import heartbeat_subject, kv_events_subject
@@ -24,6 +26,8 @@ from tests.services.scheduler.requests import MODEL, TENANT
 from worker.kv_events import KvEventLog
 
 REVISION, LAYOUT, BLOCK_SIZE = "digest", "layout", 16
+SECRET = b"s" * SECRET_BYTES
+NAMES = BlockNames(REVISION, LAYOUT, BLOCK_SIZE, BlockNaming(SECRET))
 
 
 class FakeWorker(WorkerServiceServicer):
@@ -66,6 +70,7 @@ class FakeWorker(WorkerServiceServicer):
         self._server.add(add_WorkerServiceServicer_to_server, self, "tokenmill.v1.WorkerService")
         port = await self._server.start("127.0.0.1", 0)
         self._address = f"127.0.0.1:{port}"
+        await naming_bucket(self._bus).put(SECRET_ENTRY, SECRET)
         self._beat = asyncio.create_task(self._beat_for_ever())
         return self
 
@@ -100,8 +105,7 @@ class FakeWorker(WorkerServiceServicer):
 
     def hold(self, token_ids: Sequence[int], tenant: str = TENANT) -> None:
         """Holds the full blocks of a prompt from now on."""
-        root = chain_root(model_revision=REVISION, layout=LAYOUT, adapter="", tenant=tenant)
-        for block_hash in block_hashes(root, token_ids, BLOCK_SIZE):
+        for block_hash in NAMES.hashes(tenant, token_ids):
             self.kv_log.on_remembered(block_hash)
 
     async def announce_blocks(self, *, is_lost: bool = False) -> None:

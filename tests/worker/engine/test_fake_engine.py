@@ -5,7 +5,8 @@ from dataclasses import replace
 
 import pytest
 
-from services.core.blocks import block_hashes, chain_root
+from services.core.block_names import BlockNames, BlockNaming
+from services.core.blocks import PUBLIC_TENANT, block_hashes, chain_root
 from services.core.request import FinishReason
 from services.core.sampling import SamplingParams
 from services.runtime.checksum import is_intact
@@ -190,6 +191,24 @@ def test_tenants_do_not_share_blocks(start: Rig):
         engine.submit(greedy(tenant, PROMPT, 2, tenant=tenant))
         listener.wait_finished(tenant)
     assert listener.cached_tokens("b") == 0
+
+
+def test_tenants_share_the_full_blocks_of_a_public_prompt_and_no_more(start: Rig):
+    engine, listener = start()
+    layout = engine.layout
+    # Two full blocks and a part of the third, of which all prompts have more.
+    naming = BlockNaming(b"secret", (PROMPT[:70],))
+    engine.names = BlockNames(engine.model_revision, layout.text(), layout.block_size, naming)
+    long = (*PROMPT, *range(30))
+    for tenant in ("a", "b"):
+        engine.submit(greedy(tenant, long, 2, tenant=tenant))
+        listener.wait_finished(tenant)
+    engine.submit(greedy("again", long, 2, tenant="a"))
+    listener.wait_finished("again")
+    assert listener.cached_tokens("a") == 0
+    assert listener.cached_tokens("b") == 64
+    assert listener.cached_tokens("again") == 96
+    assert [block.tenant for block in listener.blocks] == [PUBLIC_TENANT] * 2 + ["a", "b"]
 
 
 def test_full_blocks_travel_to_another_engine(start: Rig):
