@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 
 from gateway.ask import Ask, ChatPrompt
@@ -16,6 +17,12 @@ from gateway.sessions import Turn
 from gateway.trimming import trim
 from services.core.request import QueuedRequest
 from services.core.sampling import SamplingParams, check_sampling, seed_of_choice
+
+
+def num_tokens_of(requests: Sequence[QueuedRequest], *, num_choices: int) -> int:
+    """Tokens that an ask can use at most; a prompt counts once."""
+    prompts = sum(len(request.prompt_token_ids) for request in requests[::num_choices])
+    return prompts + sum(request.sampling.max_tokens or 0 for request in requests)
 
 
 class Admission:
@@ -50,6 +57,8 @@ class Admission:
     ) -> list[QueuedRequest]:
         """One request for each choice; those of a prompt on a worker share its blocks.
 
+        Nothing is reserved yet: see num_tokens_of.
+
         Raises:
             TokenmillError: refused, or no tokenizer answers.
         """
@@ -69,9 +78,6 @@ class Admission:
                 max_total_tokens=grant.max_tokens,
             )
             fitted.append((token_ids, sampling))
-        await grant.reserve_tokens(
-            sum(len(ids) + ask.num_choices * (each.max_tokens or 0) for ids, each in fitted)
-        )
         seed = secrets.randbits(63) if ask.sampling.seed is None else ask.sampling.seed
         # All of them is 0; the wire's field is narrower than a caller's number.
         top_k = ask.sampling.top_k if ask.sampling.top_k < model.description.vocab_size else 0

@@ -11,6 +11,7 @@ from gateway.ask import Piece
 from gateway.choice import Choice, PieceSink
 from gateway.live_request import LiveRequest
 from gateway.record import AnswerRecord
+from gateway.results.result_cache import NOT_ASKED, Lookup
 from services.core.quota import QuotaStatus
 from services.core.request import FinishReason, Usage
 
@@ -23,8 +24,9 @@ class Answer:
         record: told of the end.
         num_choices: of each prompt.
         quota: what is left of the caller's limits.
-        on_whole: awaited with the first choice's text before the last piece is given out, so that
-            a client that has seen the end can rely on it.
+        lookup: what the result cache did.
+        on_whole: awaited with all choices before the last piece is given out, so that a client that
+            has seen the end can rely on it.
     """
 
     def __init__(
@@ -34,9 +36,11 @@ class Answer:
         *,
         num_choices: int = 1,
         quota: QuotaStatus,
-        on_whole: Callable[[str], Awaitable[None]] | None = None,
+        lookup: Lookup = NOT_ASKED,
+        on_whole: Callable[[Sequence[Choice]], Awaitable[None]] | None = None,
     ) -> None:
         self.quota = quota
+        self.lookup = lookup
         self._choices = choices
         self._num_choices = num_choices
         self._record = record
@@ -114,7 +118,7 @@ class Answer:
             num_choices=self._num_choices,
         )
         if self._on_whole is not None:
-            await self._on_whole("".join(self._choices[0].texts))
+            await self._on_whole(self._choices)
         self._record.finished(usage, reason)
         return usage
 
@@ -126,4 +130,5 @@ def usage_so_far(requests: Sequence[tuple[LiveRequest, int]], *, num_choices: in
         prompt_tokens=sum(len(live.request.prompt_token_ids) for live in firsts),
         completion_tokens=sum(num_tokens for _, num_tokens in requests),
         cached_tokens=sum(live.cached_tokens for live in firsts),
+        is_result_cached=any(live.is_replayed for live in firsts),
     )

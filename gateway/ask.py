@@ -6,6 +6,7 @@ import enum
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
+from gateway.results.wish import NO_CACHE, CacheWish
 from services.core.caller import OPEN_CALLER, Caller
 from services.core.logprobs import TokenLogprobs
 from services.core.request import ChatMessage, FinishReason, RequestClass, Usage
@@ -61,6 +62,7 @@ class Ask:
         stream: whether the caller sees pieces; for spans.
         num_choices: answers to give to each prompt; the door has checked it.
         more_prompts: answered beside `prompt`, their choices after its own.
+        cache: what the result cache may do.
     """
 
     request_id: str
@@ -76,6 +78,7 @@ class Ask:
     stream: bool = True
     num_choices: int = 1
     more_prompts: tuple[Prompt, ...] = ()
+    cache: CacheWish = NO_CACHE
 
     @property
     def prompts(self) -> tuple[Prompt, ...]:

@@ -15,6 +15,7 @@ from gateway.catalog import Catalog
 from gateway.deadline import deadline_unix_ms
 from gateway.intake import Intake
 from gateway.request_ids import request_ids
+from gateway.results.wish import HEADER, wish_of
 from services.core.errors import InvalidRequest
 from services.core.sampling import check_num_choices
 from services.runtime import names
@@ -110,6 +111,7 @@ class InferenceServicer(InferenceServiceServicer):
             session_id=session_id,
             request_class=call.request_class,
             num_choices=call.num_choices,
+            cache=wish_of(metadata, caller),
         )
 
     async def _parts(
@@ -118,6 +120,8 @@ class InferenceServicer(InferenceServiceServicer):
         async with self._intake.answer(ask) as answer:
             # A generator that is left while it waits in a write is closed late: tell at once.
             context.add_done_callback(lambda _: answer.abandon())  # pyright: ignore[reportArgumentType]
+            if answer.lookup.outcome is not None:
+                context.set_trailing_metadata(((HEADER.lower(), answer.lookup.outcome.value),))
             async for piece in answer.pieces():
                 token_ids = piece.token_ids if return_token_ids else ()
                 has_news = piece.text or token_ids or piece.logprobs or piece.prompt_logprobs

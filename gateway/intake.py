@@ -7,10 +7,11 @@ import time
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import replace
+from functools import partial
 
 from opentelemetry import trace
 
-from gateway.admission import Admission
+from gateway.admission import Admission, num_tokens_of
 from gateway.answer import Answer, usage_so_far
 from gateway.ask import Ask, ChatPrompt
 from gateway.catalog import Catalog, ServedModel
@@ -25,6 +26,8 @@ from gateway.prompts import PromptReader, too_late
 from gateway.queue_watch import QueueWatch
 from gateway.quota.quotas import Grant, Quotas
 from gateway.record import AnswerRecord
+from gateway.results.replay import ReplayedRequest
+from gateway.results.result_cache import Lookup, ResultCache
 from gateway.sessions import Sessions, Turn
 from gateway.text_stream import TextStream
 from gateway.usage_book import UsageBook
@@ -59,6 +62,7 @@ class Intake:
         sessions: Sessions,
         quotas: Quotas,
         usage: UsageBook,
+        results: ResultCache,
         default_max_tokens: int | None,
     ) -> None:
         self.is_draining = False
@@ -71,6 +75,7 @@ class Intake:
         self._sessions = sessions
         self._quotas = quotas
         self._usage = usage
+        self._results = results
         self._drain_rate = DrainRate()
         self._num_open = 0
         self._is_idle = asyncio.Event()
@@ -126,15 +131,18 @@ class Intake:
                 if ask.session_id and isinstance(ask.prompt, ChatPrompt):
                     turn = await self._sessions.begin(ask, ask.prompt)
                     ask = replace(ask, prompt=await self._admission.trimmed(ask, turn, model))
-                for request in await self._admission.requests(ask, model, grant, self.reply_to):
-                    self._queue.check_deadline(request)
-                    live = LiveRequest(request, current_trace())
-                    self._live.add(live)
-                    lives.append(live)
-                    self._watch_deadline(live)
-                record.admitted(lives)
-                for live in lives:
-                    await self._publish(live)
+                requests = await self._admission.requests(ask, model, grant, self.reply_to)
+                lookup = await self._results.look_up(ask.cache, ask.sampling, requests)
+                if lookup.kept is not None:
+                    lives.extend(
+                        ReplayedRequest(request, current_trace(), kept, stream=ask.stream)
+                        for request, kept in zip(requests, lookup.kept.choices, strict=True)
+                    )
+                    record.admitted(lives)
+                else:
+                    units = num_tokens_of(requests, num_choices=ask.num_choices)
+                    await grant.reserve_tokens(units)
+                    await self._queue_all(requests, lives, record)
             choices = [
                 Choice(
                     live,
@@ -150,7 +158,8 @@ class Intake:
                 record,
                 num_choices=ask.num_choices,
                 quota=grant.status(),
-                on_whole=turn.commit if turn is not None else None,
+                lookup=lookup,
+                on_whole=partial(self._on_whole, turn, lookup),
             )
         except BaseException as exc:
             record.failed(exc)
@@ -160,6 +169,25 @@ class Intake:
             if turn is not None:
                 turn.leave()
             record.end()
+
+    async def _queue_all(
+        self, requests: Sequence[QueuedRequest], lives: list[LiveRequest], record: AnswerRecord
+    ) -> None:
+        """Owns and queues; `lives` holds what is owned, also when it breaks off."""
+        for request in requests:
+            self._queue.check_deadline(request)
+            live = LiveRequest(request, current_trace())
+            self._live.add(live)
+            lives.append(live)
+            self._watch_deadline(live)
+        record.admitted(lives)
+        for live in lives:
+            await self._publish(live)
+
+    async def _on_whole(self, turn: Turn | None, lookup: Lookup, choices: Sequence[Choice]) -> None:
+        if turn is not None:
+            await turn.commit("".join(choices[0].texts))
+        await self._results.keep(lookup, choices)
 
     async def wait_idle(self, *, timeout_s: float) -> bool:
         """Waits until no ask is open, those that are not queued yet included; False if too long."""
@@ -213,12 +241,16 @@ class Intake:
     ) -> None:
         """Lets go, and charges what was used: all of an answer, or as far as it went."""
         for live in lives:
-            self._let_go(live)
+            if not live.is_replayed:
+                self._let_go(live)
         used = record.usage or Usage()
         if lives and record.usage is None:
             used = usage_so_far(
                 [(live, len(live.token_ids)) for live in lives], num_choices=ask.num_choices
             )
+        if any(live.is_replayed for live in lives):
+            # Nothing was computed: it is one request, and no tokens.
+            used = Usage()
         if lives:
             self._usage.add(ask.caller, used)
         grant.leave(tokens_used=used.prompt_tokens + used.completion_tokens)

@@ -71,6 +71,7 @@ class LiveRequest:
         prompt_logprobs: of the prompt from its second token on, if the request asks for them.
         cached_tokens: prompt tokens reused by the first attempt that delivered.
         has_killed_workers: it is a dead letter.
+        is_replayed: no worker delivers it; it was kept from an earlier request.
         arrived_ns: Unix time at which the oldest of the tokens not yet taken came.
     """
 
@@ -99,6 +100,7 @@ class LiveRequest:
         self._is_awaited = False
         self.push: Callable[[], bool] = _never
         self.has_killed_workers = False
+        self.is_replayed = False
 
     @property
     def is_over(self) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -26,12 +27,14 @@ from gateway.live_requests import LiveRequests
 from gateway.live_view.heartbeats import follow_heartbeats
 from gateway.live_view.recent import RECENT
 from gateway.live_view.snapshot import LiveView
+from gateway.live_view.worker_board import WorkerBoard
 from gateway.metrics import watch_live_requests
 from gateway.open_inference_servicer import OpenInferenceServicer
 from gateway.prompts import PromptReader
 from gateway.queue_watch import QueueWatch
 from gateway.quota.quotas import Quotas
 from gateway.readiness import Readiness, follow_readiness
+from gateway.results.result_cache import ResultCache
 from gateway.sessions import Sessions
 from gateway.settings import GatewaySettings
 from gateway.stores import Stores, open_stores
@@ -137,6 +140,12 @@ def build(
     sessions = Sessions(stores.sessions, tasks, max_session_bytes=settings.max_session_bytes)
     prompts = PromptReader(tokenizer)
     queue = QueueWatch()
+    board = WorkerBoard()
+    results = ResultCache(
+        stores.results,
+        max_entry_bytes=settings.max_session_bytes,
+        identity_of=lambda model: board.identity_of(model, time.monotonic()),
+    )
     intake = Intake(
         catalog=catalog,
         prompts=prompts,
@@ -146,6 +155,7 @@ def build(
         sessions=sessions,
         quotas=quotas,
         usage=usage,
+        results=results,
         default_max_tokens=settings.default_max_tokens,
     )
     readiness = Readiness(catalog, intake, is_bus_connected, ring)
@@ -171,7 +181,7 @@ def build(
         ),
         "inference.GRPCInferenceService",
     )
-    live_view = LiveView(settings.instance_id, live_requests, readiness, RECENT, queue)
+    live_view = LiveView(settings.instance_id, live_requests, readiness, RECENT, queue, board)
     app = build_app(
         HttpParts(
             intake=intake,

@@ -60,6 +60,9 @@ TENANT_TOKENS = Counter(
 ATTEMPTS_PAUSED = Counter(
     names.METRIC_ATTEMPTS_PAUSED, "Attempts ended because their client did not read."
 )
+RESULT_CACHE = Counter(
+    names.METRIC_RESULT_CACHE, "Asks of the result cache: hit, miss, bypass.", ("outcome",)
+)
 ATTEMPTS_LOST = Counter(names.METRIC_ATTEMPTS_LOST, "Attempts whose worker was lost.")
 WORKERS_CONNECTED = Gauge(names.METRIC_WORKERS_CONNECTED, "Deliver streams that stand.")
 

@@ -20,6 +20,7 @@ from gateway.intake import Intake
 from gateway.open_inference_call import INPUTS, OUTPUT, VERSION, check_version, read_call
 from gateway.readiness import Readiness
 from gateway.request_ids import request_ids
+from gateway.results.wish import wish_of
 from services.core.caller import Caller
 from services.core.errors import InvalidRequest, TokenmillError
 from services.core.request import FinishReason, Usage
@@ -136,6 +137,7 @@ class OpenInferenceServicer(GRPCInferenceServiceServicer):
             sampling=asked.sampling,
             request_class=asked.request_class,
             stream=bool(asked.stream),
+            cache=wish_of(metadata_of(context), caller),
         )
         return ask, asked.stream
 
@@ -219,4 +221,6 @@ def _told(reason: FinishReason | None, usage: Usage | None) -> dict[str, Paramet
         told["prompt_tokens"] = usage.prompt_tokens
         told["completion_tokens"] = usage.completion_tokens
         told["cached_tokens"] = usage.cached_tokens
+        if usage.is_result_cached:
+            told["result_cached"] = True
     return told

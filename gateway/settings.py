@@ -96,6 +96,13 @@ class GatewaySettings(QueueSettings):
     max_session_bytes: int = Field(default=512 << 10, ge=1024)
     """Longest stored conversation; half of what one broker message holds."""
 
+    result_cache_bytes: int = Field(default=64 << 20, ge=0)
+    """Kept results of all gateways together, in the broker; the oldest make room. 0: none is kept,
+    and every request passes the result cache by."""
+
+    result_cache_ttl_s: float = Field(default=3600.0, ge=1)
+    """A kept result is forgotten after this long, seconds."""
+
     @property
     def asks_for_keys(self) -> bool:
         """Whether callers need a key."""

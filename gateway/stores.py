@@ -7,13 +7,21 @@ from dataclasses import dataclass
 from gateway.access.key_ring import AccessBucket
 from gateway.http.responses.shelf import ShelfBucket
 from gateway.quota.quotas import QuotaBucket
+from gateway.results.result_cache import ResultBucket
 from gateway.session_bucket import SessionBucket
 from gateway.sessions import SessionStore
 from gateway.settings import GatewaySettings
 from gateway.usage_book import MAX_DAYS, UsageBucket
+from services.runtime.bounded_bucket import BoundedBucket
 from services.runtime.bus import Bus
 from services.runtime.key_value import KeyValueBucket
-from services.wire.subjects import ACCESS_BUCKET, QUOTA_BUCKET, RESPONSES_BUCKET, USAGE_BUCKET
+from services.wire.subjects import (
+    ACCESS_BUCKET,
+    QUOTA_BUCKET,
+    RESPONSES_BUCKET,
+    RESULTS_BUCKET,
+    USAGE_BUCKET,
+)
 
 _QUOTA_TTL_S = 300.0
 _DAY_S = 86_400.0
@@ -28,6 +36,7 @@ class Stores:
     quotas: QuotaBucket
     usage: UsageBucket
     responses: ShelfBucket
+    results: ResultBucket | None
 
 
 def open_stores(bus: Bus, settings: GatewaySettings) -> Stores:
@@ -45,5 +54,15 @@ def open_stores(bus: Bus, settings: GatewaySettings) -> Stores:
         access=bucket(ACCESS_BUCKET, "the key store"),
         quotas=bucket(QUOTA_BUCKET, "the quota store", _QUOTA_TTL_S),
         responses=bucket(RESPONSES_BUCKET, "the store of responses", settings.session_ttl_s),
+        results=BoundedBucket(
+            bus,
+            RESULTS_BUCKET,
+            what="the result cache",
+            ttl_s=settings.result_cache_ttl_s,
+            max_bytes=settings.result_cache_bytes,
+            num_replicas=settings.queue_num_replicas,
+        )
+        if settings.result_cache_bytes
+        else None,
         usage=bucket(USAGE_BUCKET, "the usage store", MAX_DAYS * _DAY_S),
     )

@@ -17,9 +17,11 @@ from gateway.deadline import deadline_unix_ms, parse_timeout_s
 from gateway.http.body import read_body
 from gateway.http.errors import Headers, error_body
 from gateway.http.quota_headers import quota_headers
+from gateway.http.result_headers import result_headers
 from gateway.http.sse import DirectSink, EventStream, event, send_reply
 from gateway.http_protocol import DIRECT_SCOPE, DirectWriter
 from gateway.intake import Intake
+from gateway.results.wish import NO_CACHE, CacheWish, wish_of
 from services.core.caller import Caller
 from services.core.errors import (
     DeadlineExceeded,
@@ -46,13 +48,14 @@ class RequestHead:
     caller: Caller
     headers: Mapping[str, str]
     deadline_unix_ms: int
+    cache: CacheWish = NO_CACHE
 
 
 def head_of(scope: Scope, *, timeout_s: float) -> RequestHead:
     """What a route may need beside the body.
 
     Raises:
-        InvalidRequest: X-Request-Timeout-S is no number of seconds.
+        InvalidRequest: X-Request-Timeout-S is no number of seconds, or X-Result-Cache no switch.
     """
     headers = {key.decode("latin-1"): value.decode("latin-1") for key, value in scope["headers"]}
     text = headers.get(TIMEOUT_HEADER)
@@ -62,6 +65,7 @@ def head_of(scope: Scope, *, timeout_s: float) -> RequestHead:
         caller=scope[CALLER_SCOPE],
         headers=headers,
         deadline_unix_ms=deadline_unix_ms(asked_s, limit_s=timeout_s),
+        cache=wish_of(headers, scope[CALLER_SCOPE]),
     )
 
 
@@ -191,7 +195,7 @@ async def _stream(
             intake.answer(exchange.ask) as answer,
             aclosing(answer.pieces()) as pieces,
         ):
-            stream.add_headers(quota_headers(answer.quota))
+            stream.add_headers(_headers_of(answer))
             if exchange.begin is not None:
                 exchange.begin(answer)
             async for piece in pieces:
@@ -224,8 +228,12 @@ async def _whole(intake: Intake, exchange: Exchange, send: Send) -> None:
     body = exchange.writer.whole(choices)
     if exchange.keep is not None:
         await exchange.keep()
-    headers = [*exchange.headers, *quota_headers(answer.quota)]
+    headers = [*exchange.headers, *_headers_of(answer)]
     await send_reply(send, 200, body, headers=headers)
+
+
+def _headers_of(answer: Answer) -> Headers:
+    return [*quota_headers(answer.quota), *result_headers(answer.lookup)]
 
 
 async def _until_disconnect(receive: Receive, work: Coroutine[None, None, None]) -> None:

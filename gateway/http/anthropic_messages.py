@@ -107,6 +107,7 @@ class AnthropicMessages:
             model=model,
             sampling=_sampling(call),
             stream=bool(call.stream),
+            cache=head.cache,
         )
         writer = MessageWriter(f"msg_{head.request_id}", model)
         return Exchange(

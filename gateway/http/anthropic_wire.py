@@ -108,12 +108,13 @@ def _stop_fields(piece: Piece) -> dict[str, str | None]:
 def _usage_fields(usage: Usage | None) -> dict[str, int]:
     """Anthropic counts cached tokens apart from the others."""
     usage = usage or Usage()
-    return {
+    fields = {
         "input_tokens": usage.prompt_tokens - usage.cached_tokens,
         "cache_creation_input_tokens": 0,
         "cache_read_input_tokens": usage.cached_tokens,
         "output_tokens": usage.completion_tokens,
     }
+    return {**fields, "result_cached": True} if usage.is_result_cached else fields
 
 
 def _error_type(error: BaseException) -> str:

@@ -48,6 +48,8 @@ from gateway.usage_book import UsageBook
 _EXPOSED_HEADERS = [
     "x-request-id",
     "x-session-id",
+    "x-result-cache",
+    "age",
     "retry-after",
     *(
         f"x-ratelimit-{what}-{kind}"

@@ -47,6 +47,7 @@ def ask_of(
         deadline_unix_ms=head.deadline_unix_ms,
         sampling=sampling,
         request_class=request_class_of(call),
+        cache=head.cache,
         **more,
     )
 

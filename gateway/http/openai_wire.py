@@ -21,13 +21,14 @@ class PromptTokensDetails(msgspec.Struct):
     cached_tokens: int
 
 
-class UsageFields(msgspec.Struct):
-    """`usage`."""
+class UsageFields(msgspec.Struct, omit_defaults=True):
+    """`usage`; result_cached, which is ours, is told only of kept answers."""
 
     prompt_tokens: int
     completion_tokens: int
     total_tokens: int
     prompt_tokens_details: PromptTokensDetails
+    result_cached: bool = False
 
 
 def usage_fields(usage: Usage | None) -> UsageFields:
@@ -38,6 +39,7 @@ def usage_fields(usage: Usage | None) -> UsageFields:
         completion_tokens=usage.completion_tokens,
         total_tokens=usage.prompt_tokens + usage.completion_tokens,
         prompt_tokens_details=PromptTokensDetails(usage.cached_tokens),
+        result_cached=usage.is_result_cached,
     )
 
 

@@ -28,13 +28,14 @@ class LiveView:
         readiness: Readiness,
         recent: RecentAnswers,
         queue: QueueWatch,
+        board: WorkerBoard,
     ) -> None:
         self._instance_id = instance_id
         self._live = live_requests
         self._readiness = readiness
         self._recent = recent
         self._queue = queue
-        self._board = WorkerBoard()
+        self._board = board
 
     def hear(self, payload: bytes) -> None:
         """Takes a heartbeat off the bus; one that cannot be read is left out."""

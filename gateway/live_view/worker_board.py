@@ -31,6 +31,19 @@ class WorkerBoard:
         if known is not None or len(self._heard) < MAX_WORKERS:
             self._heard[heartbeat.worker_id] = (now_s, heartbeat)
 
+    def identity_of(self, model: str, now_s: float) -> str:
+        """What names the weights and numerics of a model's workers.
+
+        Empty if they differ, or none was heard of lately.
+        """
+        found = {
+            (kv.model_revision, kv.layout)
+            for heard_s, heartbeat in self._heard.values()
+            if heartbeat.model == model and now_s - heard_s <= FORGOTTEN_AFTER_S
+            if (kv := heartbeat.kv) is not None
+        }
+        return "\n".join(next(iter(found))) if len(found) == 1 else ""
+
     def workers(self, now_s: float) -> list[SeenWorker]:
         """All that were heard of lately, by name."""
         for worker_id, (heard_s, _) in list(self._heard.items()):

@@ -58,6 +58,7 @@ class KeyWish:
     models: frozenset[str] = frozenset()
     limits: Limits = NO_LIMITS
     lifetime_s: int | None = None
+    caches_results: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +96,7 @@ class KeyStore:
             limits=wish.limits,
             created_unix_s=now,
             expires_unix_s=None if wish.lifetime_s is None else now + wish.lifetime_s,
+            caches_results=wish.caches_results,
         )
         await self._bucket.write(key_entry(key.key_id), encode_key(key), revision=0)
         return MadeKey(key, drawn.text)
@@ -126,7 +128,15 @@ class KeyStore:
         if old.expires_unix_s is not None:
             lifetime_s = old.expires_unix_s - old.created_unix_s
         made = await self.create(
-            KeyWish(old.name, old.tenant, old.scopes, old.models, old.limits, lifetime_s)
+            KeyWish(
+                old.name,
+                old.tenant,
+                old.scopes,
+                old.models,
+                old.limits,
+                lifetime_s,
+                old.caches_results,
+            )
         )
         end = int(time.time()) + grace_s
         await self._change(

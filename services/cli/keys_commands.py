@@ -54,6 +54,10 @@ def create(
     requests_per_min: Limit = None,
     tokens_per_min: Limit = None,
     max_concurrent: Limit = None,
+    result_cache: Annotated[
+        bool,
+        typer.Option(help="Its requests use the result cache unless they say X-Result-Cache: off."),
+    ] = False,
     as_json: flags.AsJson = False,
     nats_url: NatsUrl = None,
     state_dir: flags.StateDir = None,
@@ -68,6 +72,7 @@ def create(
         models=frozenset(model or ()),
         limits=Limits(requests_per_min, tokens_per_min, max_concurrent),
         lifetime_s=None if expires_in is None else _seconds(expires_in, "--expires-in"),
+        caches_results=result_cache,
     )
     _show_made(_on_store(state_dir, nats_url, lambda store: store.create(wish)), as_json)
 

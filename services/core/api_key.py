@@ -27,6 +27,7 @@ class ApiKey:
         sha256: of the whole key, in hex. The key holds 256 random bits: a slow hash adds nothing.
         models: may be asked for; empty: all.
         expires_unix_s, revoked_unix_s: not valid from then on; None: never, not.
+        caches_results: its requests use the result cache unless they say otherwise.
     """
 
     key_id: str
@@ -39,6 +40,7 @@ class ApiKey:
     created_unix_s: int
     expires_unix_s: int | None = None
     revoked_unix_s: int | None = None
+    caches_results: bool = False
 
     def state(self, now_unix_s: float) -> str:
         """`active`, `expired` or `revoked`."""
@@ -51,7 +53,13 @@ class ApiKey:
     def caller(self) -> Caller:
         """Who brings this key."""
         return Caller(
-            self.tenant, self.key_id, self.name, self.scopes, self.models, limits=self.limits
+            self.tenant,
+            self.key_id,
+            self.name,
+            self.scopes,
+            self.models,
+            self.limits,
+            self.caches_results,
         )
 
 

@@ -49,6 +49,7 @@ class Caller:
         name: for people.
         models: may be asked for; empty: all.
         limits: of the key alone; the tenant's own come on top.
+        caches_results: its requests use the result cache unless they say otherwise.
     """
 
     tenant: str = DEFAULT_TENANT
@@ -57,6 +58,7 @@ class Caller:
     scopes: frozenset[Scope] = ALL_SCOPES
     models: frozenset[str] = frozenset()
     limits: Limits = NO_LIMITS
+    caches_results: bool = False
 
     def require(self, scope: Scope) -> None:
         """Checks a scope.

@@ -50,11 +50,15 @@ class ChatMessage:
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """Tokens that a request used; cached_tokens of the prompt were not computed anew."""
+    """Tokens that a request used; cached_tokens of the prompt were not computed anew.
+
+    With is_result_cached nothing was: the answer was kept from an earlier request.
+    """
 
     prompt_tokens: int = 0
     completion_tokens: int = 0
     cached_tokens: int = 0
+    is_result_cached: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -47,6 +47,7 @@ def encode_key(key: ApiKey) -> bytes:
             "created_unix_s": key.created_unix_s,
             "expires_unix_s": key.expires_unix_s,
             "revoked_unix_s": key.revoked_unix_s,
+            "caches_results": key.caches_results,
         }
     ).encode()
 
@@ -70,6 +71,8 @@ def decode_key(payload: bytes) -> ApiKey:
             created_unix_s=int(raw["created_unix_s"]),
             expires_unix_s=_whole(raw["expires_unix_s"]),
             revoked_unix_s=_whole(raw["revoked_unix_s"]),
+            # Records of earlier versions have no such field.
+            caches_results=bool(raw.get("caches_results", False)),
         )
     except (KeyError, TypeError) as exc:
         raise ValueError(f"no API key record: {exc!r}") from exc

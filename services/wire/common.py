@@ -143,6 +143,7 @@ def usage_to_pb(usage: Usage) -> pb.Usage:
         prompt_tokens=usage.prompt_tokens,
         completion_tokens=usage.completion_tokens,
         cached_tokens=usage.cached_tokens,
+        is_result_cached=usage.is_result_cached,
     )
 
 
@@ -152,6 +153,7 @@ def usage_from_pb(message: pb.Usage) -> Usage:
         prompt_tokens=message.prompt_tokens,
         completion_tokens=message.completion_tokens,
         cached_tokens=message.cached_tokens,
+        is_result_cached=message.is_result_cached,
     )
 
 

@@ -44,7 +44,8 @@ async def served(settings: GatewaySettings) -> AsyncIterator[Served]:
             bus=cluster.queue,
             is_bus_connected=lambda: True,
             stores=Stores(
-                *(cluster.store, cluster.access, cluster.store, cluster.store, cluster.store)
+                *(cluster.store, cluster.access, cluster.store, cluster.store, cluster.store),
+                results=cluster.results,
             ),
             tokenizer=cluster.tokenizer,
             tasks=tasks,

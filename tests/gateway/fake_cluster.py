@@ -78,6 +78,9 @@ class FakeStore:
         self.values[key] = (value, revision + 1)
         return revision + 1
 
+    async def put(self, key: str, value: bytes) -> None:
+        self.values[key] = (value, self.values.get(key, (b"", 0))[1] + 1)
+
     async def delete(self, key: str, *, revision: int) -> None:
         if self.values[key][1] != revision:
             raise Conflict("changed meanwhile")
@@ -196,7 +199,8 @@ class FakeWorker:
     async def read(self) -> Any:
         async with asyncio.timeout(5):
             message = await self._call.read()
-        return None if message is grpc.aio.EOF else gateway_message_from_pb(message)
+        end: Any = grpc.aio.EOF  # pyright: ignore[reportAttributeAccessIssue]
+        return None if message is end else gateway_message_from_pb(message)
 
     async def deliver(
         self,
@@ -254,6 +258,7 @@ class FakeCluster:
     store: FakeStore = field(default_factory=FakeStore)
     tokenizer: FakeTokenizer = field(default_factory=FakeTokenizer)
     access: FakeAccess = field(default_factory=FakeAccess)
+    results: FakeStore = field(default_factory=FakeStore)
     script: Callable[[QueuedRequest], Steps] = alphabet
     finish: FinishReason = FinishReason.LENGTH
     cached_tokens: int = 0

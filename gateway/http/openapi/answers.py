@@ -8,6 +8,7 @@ from gateway.http.openapi.requests import Schema
 
 TEXT: Schema = {"type": "string"}
 INTEGER: Schema = {"type": "integer"}
+BOOLEAN: Schema = {"type": "boolean"}
 NUMBER: Schema = {"type": "number"}
 TRUTH: Schema = {"type": "boolean"}
 NULL: Schema = {"type": "null"}
@@ -97,7 +98,8 @@ SCHEMAS: dict[str, Schema] = {
             "completion_tokens": INTEGER,
             "total_tokens": INTEGER,
             "prompt_tokens_details": obj({"cached_tokens": INTEGER}),
-        }
+        },
+        {"result_cached": BOOLEAN},
     ),
     "ChatLogprobs": obj(
         {"content": array(obj({**_TOKEN, "top_logprobs": array(obj(_TOKEN))})), "refusal": NULL}
@@ -176,7 +178,8 @@ SCHEMAS: dict[str, Schema] = {
                     "cache_creation_input_tokens": INTEGER,
                     "cache_read_input_tokens": INTEGER,
                     "output_tokens": INTEGER,
-                }
+                },
+                {"result_cached": BOOLEAN},
             ),
         }
     ),

@@ -120,6 +120,7 @@ class CreateResponse:
             model=model,
             sampling=sampling_of_response(call),
             stream=bool(call.stream),
+            cache=head.cache,
         )
         status = "queued" if call.background else "in_progress"
         response = response_object(call, f"resp_{head.request_id}", model, status)

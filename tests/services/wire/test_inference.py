@@ -32,7 +32,7 @@ def test_chat_call_comes_back():
 
 def test_parts_come_back_with_and_without_an_end():
     middle = AnswerPart("r", "text", (1, 2))
-    last = AnswerPart("r", "", (), FinishReason.STOP, Usage(1, 2, 3), "s")
+    last = AnswerPart("r", "", (), FinishReason.STOP, Usage(1, 2, 3, is_result_cached=True), "s")
     assert answer_part_from_pb(generate_response_to_pb(middle)) == middle
     assert answer_part_from_pb(chat_response_to_pb(last)) == last
 
