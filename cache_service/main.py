@@ -8,6 +8,7 @@ import time
 from prometheus_client import REGISTRY
 from tokenmill.v1.cache_pb2_grpc import add_CacheServiceServicer_to_server
 
+from cache_service.arena import open_arena
 from cache_service.block_store import BlockStore
 from cache_service.counters import EvictionReason
 from cache_service.disk_tier import DiskTier, open_disk
@@ -72,8 +73,11 @@ def _open_store(process: Process[CacheSettings], policies: PolicyChoice) -> Tier
             time.monotonic,
             max_queued_bytes=settings.disk_queue_bytes,
         )
+    arena = open_arena(settings.capacity_bytes, settings.cache_transport)
+    if arena is not None:
+        process.stack.callback(arena.close)
     if disk is None:
-        return TieredStore(BlockStore(limits, policies.factory(), time.monotonic))
+        return TieredStore(BlockStore(limits, policies.factory(), time.monotonic), arena=arena)
     process.spawn(disk.run(), name="disk")
 
     def evicted(block: BlockPayload, reason: EvictionReason) -> None:
@@ -81,7 +85,8 @@ def _open_store(process: Process[CacheSettings], policies: PolicyChoice) -> Tier
             # Mostly there already; a second chance for what came when too many waited.
             disk.offer(block)
 
-    return TieredStore(BlockStore(limits, policies.factory(), time.monotonic, evicted), disk)
+    memory = BlockStore(limits, policies.factory(), time.monotonic, evicted)
+    return TieredStore(memory, disk, arena)
 
 
 def _store_limits(settings: CacheSettings) -> StoreLimits:

@@ -17,9 +17,11 @@ from cache_service.store_rules import PutOutcome
 from cache_service.tiers import TieredStore
 from services.core.blocks import BlockPayload
 from services.core.errors import DeadlineExceeded, InvalidRequest, Overloaded
+from services.core.shared_blocks import BlockHandle, StagedBlock, StagedOffer
 from services.runtime import faults, names
 from services.runtime.checksum import is_intact
 from services.runtime.logs import get_logger
+from services.runtime.shared_memory import ReadMemory, open_shared
 from services.wire.cache import (
     BlockAssembler,
     BlockQuery,
@@ -32,6 +34,12 @@ from services.wire.cache import (
     put_response_to_pb,
     set_policy_response_to_pb,
     stats_response_to_pb,
+)
+from services.wire.cache_shared import (
+    SharedOutcome,
+    handles_to_pb,
+    offer_from_pb,
+    outcome_to_pb,
 )
 
 log = get_logger(__name__)
@@ -76,19 +84,43 @@ class CacheServicer(CacheServiceServicer):
                 query.hashes, query.layout, query.tenant, num_held=query.num_held
             )
         _set_num_blocks(num_blocks)
-        return lookup_response_to_pb(num_blocks, round(self._store.memory.limits.lease_s * 1000))
+        arena = self._store.arena
+        return lookup_response_to_pb(
+            num_blocks,
+            round(self._store.memory.limits.lease_s * 1000),
+            arena.name if arena is not None else None,
+        )
 
     async def Get(self, request: Any, context: Any) -> AsyncIterator[Any]:
-        """Streams the leading run; blocks are read one by one, so that a slow reader holds one."""
+        """Streams the leading run; blocks are read one by one, so that a slow reader holds one.
+
+        A reader who shares our memory is told where blocks are: all that follow each other at once.
+        """
         query = get_request_from_pb(request)
         self._check_query(query)
         _set_num_blocks(self._store.lease(query.hashes, query.layout))
+        arena = self._store.arena
+        is_shared = arena is not None and query.memory_nonce == arena.name.nonce
+        handles: list[BlockHandle] = []
         for block_hash in query.hashes:
+            handle = self._store.handle_of(block_hash, query.layout) if is_shared else None
+            if handle is not None:
+                handles.append(handle)
+                continue
+            if handles:
+                yield handles_to_pb(handles)
+                handles = []
             block = await self._store.load(block_hash, query.layout)
             if block is None:
                 return
+            handle = arena.handle_of(block) if arena is not None and is_shared else None
+            if handle is not None:
+                yield handles_to_pb([handle])
+                continue
             for response in block_to_get_responses(block):
                 yield response
+        if handles:
+            yield handles_to_pb(handles)
 
     async def Put(self, request_iterator: AsyncIterable[Any], context: Any) -> Any:
         """Takes blocks as they become whole; those before an error stay."""
@@ -107,6 +139,23 @@ class CacheServicer(CacheServiceServicer):
             num_present=num_present,
             num_rejected=outcomes.total() - num_stored - num_present,
         )
+
+    async def PutShared(self, request: Any, context: Any) -> Any:
+        """Takes blocks from a file of the sender's."""
+        offer = offer_from_pb(request)
+        memory = open_shared(offer.memory) if self._store.arena is not None else None
+        if memory is None:
+            return outcome_to_pb(SharedOutcome(is_readable=False))
+        outcomes: Counter[PutOutcome | None] = Counter()
+        with self._put_slot():
+            for staged in offer.blocks:
+                outcomes[await self._keep(self._read_staged(memory, offer, staged))] += 1
+                # Others' calls come between.
+                await asyncio.sleep(0)
+        num_stored, num_present = outcomes[PutOutcome.STORED], outcomes[PutOutcome.PRESENT]
+        _set_num_blocks(num_stored)
+        num_rejected = outcomes.total() - num_stored - num_present
+        return outcome_to_pb(SharedOutcome(True, num_stored, num_present, num_rejected))
 
     async def Stats(self, request: Any, context: Any) -> Any:
         """Counters and sizes."""
@@ -163,6 +212,26 @@ class CacheServicer(CacheServiceServicer):
                 yield block
         if not assembler.is_between_blocks:
             raise InvalidRequest("Put ended inside a block", field="data")
+
+    def _read_staged(
+        self, memory: ReadMemory, offer: StagedOffer, staged: StagedBlock
+    ) -> BlockPayload:
+        end = staged.offset_bytes + staged.size_bytes
+        if not 0 < staged.size_bytes <= self._limits.max_block_bytes or end > len(memory.view):
+            raise InvalidRequest(
+                f"size_bytes is {staged.size_bytes}; allowed: 1 to {self._limits.max_block_bytes},"
+                " within the file",
+                field="size_bytes",
+            )
+        return BlockPayload(
+            staged.block_hash,
+            staged.parent_hash,
+            offer.layout,
+            staged.tenant,
+            # A copy before it is checked: its sender can still write there.
+            bytes(memory.view[staged.offset_bytes : end]),
+            staged.crc32,
+        )
 
     async def _keep(self, block: BlockPayload) -> PutOutcome | None:
         """None: damaged on its way."""

@@ -8,6 +8,7 @@ from pydantic import Field
 
 from cache_service.policies.choice import PolicyName
 from services.runtime.settings import ProcessSettings
+from services.runtime.shared_memory import CacheTransport
 from services.wire.cache import MAX_BLOCK_BYTES
 
 
@@ -19,6 +20,10 @@ class CacheSettings(ProcessSettings):
 
     max_blocks: int = Field(default=1_000_000, ge=1)
     """Most blocks held; bounds the bookkeeping, about 1 KiB per block."""
+
+    cache_transport: CacheTransport = CacheTransport.AUTO
+    """Whether workers of this host read blocks from shared memory: auto (if /dev/shm has room for
+    capacity_bytes), shm (else the service does not start) or grpc (never)."""
 
     policy: PolicyName = PolicyName.HYBRID
     """Which block goes first when room is needed: lru, lfu, ttl or hybrid, which follows the best

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
+from cache_service.arena import Arena
 from cache_service.block_store import BlockStore
 from cache_service.disk_tier import DiskTier
 from cache_service.store_rules import PutOutcome
 from services.core.blocks import BlockHash, BlockPayload
+from services.core.shared_blocks import BlockHandle
 
 
 class TieredStore:
@@ -16,11 +19,16 @@ class TieredStore:
     Attributes:
         memory: first tier; it alone counts misses and puts.
         disk: second tier, if there is one.
+        arena: where the first tier's bytes lie as far as there is room; what does not fit lies in
+            this process's own memory.
     """
 
-    def __init__(self, memory: BlockStore, disk: DiskTier | None = None) -> None:
+    def __init__(
+        self, memory: BlockStore, disk: DiskTier | None = None, arena: Arena | None = None
+    ) -> None:
         self.memory = memory
         self.disk = disk
+        self.arena = arena
 
     @property
     def num_hits(self) -> int:
@@ -63,11 +71,19 @@ class TieredStore:
         if block is None and self.disk is not None:
             block = await self.disk.load(block_hash, layout)
             if block is not None:
+                block = self._in_arena(block)
                 self.memory.put(block)
         return block
 
+    def handle_of(self, block_hash: BlockHash, layout: str) -> BlockHandle | None:
+        """Where others can read a block of the first tier; None if they cannot."""
+        block = self.memory.get(block_hash, layout) if self.arena is not None else None
+        return self.arena.handle_of(block) if self.arena and block else None
+
     def put(self, block: BlockPayload) -> PutOutcome:
         """Keeps a block in memory, and in the background on disk. Twice is safe."""
+        if not self.memory.holds(block.block_hash, block.layout):
+            block = self._in_arena(block)
         outcome = self.memory.put(block)
         if self.disk is not None and outcome in (PutOutcome.STORED, PutOutcome.NO_ROOM):
             self.disk.offer(block)
@@ -77,6 +93,10 @@ class TieredStore:
         """Lets go of expired blocks in both tiers; returns how many."""
         num_on_disk = self.disk.books.sweep() if self.disk is not None else 0
         return self.memory.sweep() + num_on_disk
+
+    def _in_arena(self, block: BlockPayload) -> BlockPayload:
+        kept = self.arena.keep(block.data) if self.arena is not None else None
+        return block if kept is None else replace(block, data=kept)
 
     def _lease_on_disk(self, disk: DiskTier, hashes: Sequence[BlockHash], layout: str) -> int:
         return sum(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from typing import Any, Protocol
 
@@ -10,6 +11,7 @@ from tokenmill.v1.cache_pb2_grpc import CacheServiceStub
 
 from services.core.blocks import BlockHash, BlockPayload
 from services.runtime.rpc_client import peer_errors
+from services.runtime.shared_memory import CacheTransport
 from services.wire.cache import (
     BlockAssembler,
     BlockQuery,
@@ -17,6 +19,13 @@ from services.wire.cache import (
     get_request_to_pb,
     lookup_request_to_pb,
 )
+from services.wire.cache_shared import (
+    handles_from_pb,
+    memory_of_lookup,
+    offer_to_pb,
+    outcome_from_pb,
+)
+from worker.shared_blocks import SharedSource, StagingArea
 
 _PEER = "cache service"
 
@@ -47,10 +56,19 @@ class CachePort(Protocol):
 
 
 class CacheClient:
-    """The cache service over one channel. Every failure is a TokenmillError."""
+    """The cache service over one channel. Every failure is a TokenmillError.
 
-    def __init__(self, channel: grpc.aio.Channel) -> None:
+    Blocks come and go through shared memory if the service turns out to be on this host.
+    """
+
+    def __init__(
+        self, channel: grpc.aio.Channel, transport: CacheTransport = CacheTransport.AUTO
+    ) -> None:
         self._stub: Any = CacheServiceStub(channel)
+        self._transport = transport
+        self._source = SharedSource()
+        self._staging = StagingArea()
+        self._staging_lock = asyncio.Lock()
         self._has_answered = False
 
     async def lookup(self, query: BlockQuery, *, timeout_s: float) -> int:
@@ -65,17 +83,26 @@ class CacheClient:
                 wait_for_ready=query.is_offer and not self._has_answered,
             )
         self._has_answered = True
+        if self._transport is not CacheTransport.GRPC:
+            self._source.follow(memory_of_lookup(response))
         return min(response.num_blocks, len(query.hashes) - query.num_held)
 
     async def get(
         self, hashes: Sequence[BlockHash], *, head: BlockHash, layout: str, timeout_s: float
     ) -> AsyncGenerator[BlockPayload, None]:
         """Blocks as they come, whole but not checked; close it to stop the transfer."""
+        if self._transport is CacheTransport.SHM and not self._source.nonce:
+            return
         assembler = BlockAssembler()
+        request = get_request_to_pb(hashes, layout, memory_nonce=self._source.nonce)
         with peer_errors(_PEER):
-            call = self._stub.Get(get_request_to_pb(hashes, layout), timeout=timeout_s)
+            call = self._stub.Get(request, timeout=timeout_s)
             try:
                 async for response in call:
+                    for handle in handles_from_pb(response):
+                        yield self._source.payload(handle, layout)
+                    if not response.HasField("chunk"):
+                        continue
                     block = assembler.feed(response.chunk)
                     if block is not None:
                         yield block
@@ -84,7 +111,34 @@ class CacheClient:
 
     async def put(self, blocks: Sequence[BlockPayload], *, timeout_s: float) -> int:
         """Offers blocks; returns how many the service kept."""
+        if self._source.nonce:
+            num_stored = await self._put_shared(blocks, timeout_s=timeout_s)
+            if num_stored is not None:
+                return num_stored
+        if self._transport is CacheTransport.SHM:
+            return 0
+        return await self._put_streamed(blocks, timeout_s=timeout_s)
 
+    def close(self) -> None:
+        """Gives shared memory back. Twice is safe."""
+        self._staging.close()
+
+    async def _put_shared(self, blocks: Sequence[BlockPayload], *, timeout_s: float) -> int | None:
+        """None: this is no way to the service."""
+        num_offered = num_stored = 0
+        async with self._staging_lock:
+            offers = self._staging.stage(blocks)
+            while (offer := await asyncio.to_thread(next, offers, None)) is not None:
+                with peer_errors(_PEER):
+                    response = await self._stub.PutShared(offer_to_pb(offer), timeout=timeout_s)
+                outcome = outcome_from_pb(response)
+                if not outcome.is_readable:
+                    return None
+                num_offered += len(offer.blocks)
+                num_stored += outcome.num_stored
+        return num_stored if num_offered == len(blocks) else None
+
+    async def _put_streamed(self, blocks: Sequence[BlockPayload], *, timeout_s: float) -> int:
         async def pieces() -> AsyncIterator[Any]:
             for block in blocks:
                 for piece in block_to_put_requests(block):

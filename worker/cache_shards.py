@@ -15,6 +15,7 @@ from services.core.blocks import BlockHash, BlockPayload
 from services.core.errors import TokenmillError
 from services.runtime.logs import get_logger
 from services.runtime.rpc_client import open_channel
+from services.runtime.shared_memory import CacheTransport
 from services.wire.cache import BlockQuery
 from worker.cache_client import CacheClient
 from worker.circuit_breaker import CircuitBreaker
@@ -78,8 +79,9 @@ class CacheShards:
     A shard that is lost is a miss, and is left alone for a while; the others do not notice.
     """
 
-    def __init__(self, target: str) -> None:
+    def __init__(self, target: str, transport: CacheTransport = CacheTransport.AUTO) -> None:
         self._target = target
+        self._transport = transport
         self._shards: dict[str, _Shard] = {}
 
     @property
@@ -167,5 +169,7 @@ class CacheShards:
             channel = await stack.enter_async_context(open_channel(address))
             # Connected before the first request, whose deadline for the cache is short.
             channel.get_state(try_to_connect=True)
-            self._shards[name] = _Shard(CacheClient(channel), address, stack, CircuitBreaker())
+            client = CacheClient(channel, self._transport)
+            stack.callback(client.close)
+            self._shards[name] = _Shard(client, address, stack, CircuitBreaker())
         log.info("cache.shards_changed", num_shards=len(places))

@@ -212,7 +212,7 @@ async def _cache(
     settings = process.settings
     if not settings.cache_target or not settings.prefix_cache:
         return NoFetcher(), NoOffers()
-    client = CacheShards(settings.cache_target)
+    client = CacheShards(settings.cache_target, settings.cache_transport)
     process.stack.push_async_callback(client.close)
     await client.refresh()
     process.spawn(client.follow(), name="cache-shards")

@@ -9,6 +9,7 @@ from typing import Literal
 from pydantic import Field, ValidationInfo, field_validator
 
 from services.runtime.settings import ProcessSettings
+from services.runtime.shared_memory import CacheTransport
 from worker.engine.settings import EngineSettings
 
 
@@ -111,6 +112,10 @@ class WorkerSettings(ProcessSettings):
     """Where the K/V cache service is: host:port, several by commas, dns:///host:port (every address
     is a shard) or file:///path (a JSON object of shards' names and addresses). Looked at again all
     the time, so that shards can be added. Empty: none is used."""
+
+    cache_transport: CacheTransport = CacheTransport.AUTO
+    """How blocks come and go: auto (through shared memory with a cache service on this host, in
+    gRPC messages with others), shm (through shared memory or not at all) or grpc."""
 
     cache_lookup_timeout_s: float = Field(default=0.05, gt=0)
     """How long a request waits to hear how many blocks the cache service has, seconds."""

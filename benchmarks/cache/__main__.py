@@ -23,10 +23,17 @@ def main() -> int:
     """The program; returns its exit status."""
     parser = argparse.ArgumentParser(
         prog="tokenmill bench cache",
-        description="Replays a trace under every eviction policy, S3-FIFO, SIEVE and the optimum.",
+        description="Replays a trace under every eviction policy, S3-FIFO, SIEVE and the optimum;"
+        " or measures how blocks travel.",
     )
     shapes = ", ".join(f"{PREFIX}{name}" for name in SHAPES)
-    parser.add_argument("--trace", required=True, help=f"JSONL (or .gz) with hash_ids, or {shapes}")
+    what = parser.add_mutually_exclusive_group(required=True)
+    what.add_argument("--trace", help=f"JSONL (or .gz) with hash_ids, or {shapes}")
+    what.add_argument(
+        "--transport",
+        action="store_true",
+        help="measures instead how fast blocks come through shared memory and in messages",
+    )
     parser.add_argument("--json", action="store_true", help="print JSON, for programs")
     parser.add_argument(
         "--sizes",
@@ -36,6 +43,8 @@ def main() -> int:
     parser.add_argument("--block-bytes", type=int, default=_BLOCK_BYTES, help="for byte-seconds")
     parser.add_argument("--plot", type=Path, help="draws the curves into this file")
     arguments = parser.parse_args()
+    if arguments.transport:
+        return _transport(as_json=arguments.json)
     try:
         sizes = [float(text) for text in arguments.sizes.split(",")]
         if not all(0 < size <= 1 for size in sizes):
@@ -55,6 +64,21 @@ def main() -> int:
         print(json.dumps(report))
     else:
         _show(report)
+    return 0
+
+
+def _transport(*, as_json: bool) -> int:
+    # What it needs is heavy, and of no use to a replay.
+    from benchmarks.cache.transport import NoService, TransportPlan, measure_transport
+    from benchmarks.quiet import alone
+
+    try:
+        with alone():
+            report = measure_transport(TransportPlan())
+    except NoService as exc:
+        sys.stderr.write(f"tokenmill: {exc}\n")
+        return 1
+    print(json.dumps(report, indent=None if as_json else 2))
     return 0
 
 

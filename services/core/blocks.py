@@ -7,7 +7,7 @@ but for the beginnings of prompts that an operator declared public.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from hashlib import blake2b
 from struct import pack
@@ -40,12 +40,18 @@ class BlockLayout:
         )
 
 
+def _always() -> bool:
+    return True
+
+
 @dataclass(frozen=True, slots=True)
 class BlockPayload:
     """A block's bytes with what a reader checks before use.
 
     Attributes:
         head: first block of its chain, for who chooses where it is kept; not sent along.
+        is_current: whether the bytes are still this block's, for those that lie in memory of
+            another process. To be asked after they were copied.
     """
 
     block_hash: BlockHash
@@ -55,6 +61,7 @@ class BlockPayload:
     data: bytes | memoryview
     crc32: int
     head: BlockHash = field(default=b"", compare=False)
+    is_current: Callable[[], bool] = field(default=_always, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

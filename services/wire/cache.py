@@ -9,6 +9,7 @@ from tokenmill.v1 import cache_pb2 as pb
 
 from services.core.blocks import BLOCK_HASH_BYTES, BlockHash, BlockPayload
 from services.core.errors import InvalidRequest
+from services.core.shared_blocks import SharedName
 
 CHUNK_BYTES = 1 << 20
 MAX_BLOCK_BYTES = 256 << 20
@@ -36,6 +37,7 @@ class BlockQuery:
         num_held: leading blocks of a lookup that the reader has.
         is_offer: a lookup that asks what need not be sent, not what can be read.
         head: first block of the chain if that is not the first of the hashes; not sent.
+        memory_nonce: of the shared memory that the reader of a Get has open; empty if none.
     """
 
     hashes: tuple[BlockHash, ...]
@@ -44,6 +46,7 @@ class BlockQuery:
     num_held: int = 0
     is_offer: bool = False
     head: BlockHash = b""
+    memory_nonce: bytes = b""
 
 
 def lookup_request_to_pb(query: BlockQuery) -> pb.LookupRequest:
@@ -72,14 +75,33 @@ def lookup_request_from_pb(message: pb.LookupRequest) -> BlockQuery:
     return BlockQuery(hashes, message.layout, message.tenant, message.num_held, message.is_offer)
 
 
-def lookup_response_to_pb(num_blocks: int, lease_ms: int) -> pb.LookupResponse:
-    """Answer as sent."""
-    return pb.LookupResponse(num_blocks=num_blocks, lease_ms=lease_ms)
+def lookup_response_to_pb(
+    num_blocks: int, lease_ms: int, memory: SharedName | None = None
+) -> pb.LookupResponse:
+    """Answer as sent.
+
+    Args:
+        num_blocks: found.
+        lease_ms: how long they stay.
+        memory: where they may lie.
+    """
+    response = pb.LookupResponse(num_blocks=num_blocks, lease_ms=lease_ms)
+    if memory is not None:
+        response.memory.name, response.memory.nonce = memory.name, memory.nonce
+    return response
 
 
-def get_request_to_pb(hashes: Sequence[BlockHash], layout: str) -> pb.GetRequest:
-    """Get as sent."""
-    return pb.GetRequest(block_hashes=hashes, layout=layout)
+def get_request_to_pb(
+    hashes: Sequence[BlockHash], layout: str, *, memory_nonce: bytes = b""
+) -> pb.GetRequest:
+    """Get as sent.
+
+    Args:
+        hashes: wanted.
+        layout: of the reader.
+        memory_nonce: of the shared memory that the reader has open; empty if none.
+    """
+    return pb.GetRequest(block_hashes=hashes, layout=layout, memory_nonce=memory_nonce)
 
 
 def get_request_from_pb(message: pb.GetRequest) -> BlockQuery:
@@ -88,7 +110,9 @@ def get_request_from_pb(message: pb.GetRequest) -> BlockQuery:
     Raises:
         InvalidRequest: a hash of another length.
     """
-    return BlockQuery(_hashes_from_pb(message.block_hashes), message.layout)
+    return BlockQuery(
+        _hashes_from_pb(message.block_hashes), message.layout, memory_nonce=message.memory_nonce
+    )
 
 
 def block_to_get_responses(block: BlockPayload) -> Iterator[pb.GetResponse]:
@@ -180,9 +204,9 @@ class BlockAssembler:
                     f"size_bytes is {chunk.size_bytes}; allowed: 1 to {self._max_block_bytes}",
                     field="size_bytes",
                 )
-            _check_hash(chunk.block_hash, "block_hash")
+            check_hash(chunk.block_hash, "block_hash")
             if chunk.parent_hash:
-                _check_hash(chunk.parent_hash, "parent_hash")
+                check_hash(chunk.parent_hash, "parent_hash")
             self._head = chunk
             self._buffer = bytearray()
         head = self._head
@@ -221,11 +245,12 @@ def _payload(head: pb.BlockChunk, content: bytes) -> BlockPayload:
 
 def _hashes_from_pb(hashes: Sequence[bytes]) -> tuple[BlockHash, ...]:
     for block_hash in hashes:
-        _check_hash(block_hash, "block_hashes")
+        check_hash(block_hash, "block_hashes")
     return tuple(hashes)
 
 
-def _check_hash(block_hash: bytes, field: str) -> None:
+def check_hash(block_hash: bytes, field: str) -> None:
+    """Raises InvalidRequest if a hash is of another length."""
     if len(block_hash) != BLOCK_HASH_BYTES:
         raise InvalidRequest(
             f"{field} has a hash of {len(block_hash)} bytes; allowed: {BLOCK_HASH_BYTES}",

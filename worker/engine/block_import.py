@@ -39,6 +39,9 @@ def import_into_pool(pool: BlockPool, runner: StepRunner, payloads: Sequence[Blo
             # A cache can only help: whatever is wrong with its block costs a recompute, not a step.
             log.exception("blocks.import_failed", size_bytes=len(payload.data))
             break
+        if not payload.is_current():
+            log.warning("blocks.import_overwritten", size_bytes=len(payload.data))
+            break
         pool.remember(block_ids[0], payload.block_hash)
     # Held until all are in: otherwise a late one could take the place of an early one.
     pool.release(taken)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 
 from services.core.blocks import BlockLayout
@@ -55,6 +56,11 @@ class KvPool:
         with torch.inference_mode(False):
             self.keys = torch.zeros(shape, dtype=dtype, device=device)
             self.values = torch.zeros(shape, dtype=dtype, device=device)
+            self._planes = [
+                tensor.view(torch.uint8).flatten(2).numpy()
+                for tensor in (self.keys, self.values)
+                if device.type == "cpu"
+            ]
 
     def write(
         self, layer_idx: int, slots: torch.Tensor, keys: torch.Tensor, values: torch.Tensor
@@ -91,6 +97,11 @@ class KvPool:
         self._set_values(block_id, content)
 
     def _set_values(self, block_id: int, content: bytes | memoryview) -> None:
+        if self._planes:
+            halves = np.frombuffer(content, np.uint8).reshape(2, self.layout.num_layers, -1)
+            for plane, half in zip(self._planes, halves, strict=True):
+                plane[:, block_id] = half
+            return
         # A copy, since torch cannot own memory that is read-only.
         block = torch.frombuffer(bytearray(content), dtype=self.keys.dtype)
         keys, values = block.view(2, *self.keys[:, block_id].shape).to(self.keys.device)
