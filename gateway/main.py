@@ -34,6 +34,7 @@ from gateway.prompts import PromptReader
 from gateway.queue_watch import QueueWatch
 from gateway.quota.quotas import Quotas
 from gateway.readiness import Readiness, follow_readiness
+from gateway.refusal_watch import RefusalWatch
 from gateway.results.result_cache import ResultCache
 from gateway.sessions import Sessions
 from gateway.settings import GatewaySettings
@@ -49,7 +50,7 @@ from services.runtime.logs import get_logger
 from services.runtime.rpc_client import open_channel
 from services.runtime.rpc_server import RpcServer
 from services.runtime.tls import Certificates
-from services.wire.subjects import DEAD_LETTERS_WILDCARD, QUEUE_STATUS_WILDCARD
+from services.wire.subjects import DEAD_LETTERS_WILDCARD, QUEUE_STATUS_WILDCARD, REFUSALS
 
 log = get_logger(__name__)
 
@@ -252,6 +253,8 @@ async def run(process: Process[GatewaySettings]) -> None:
     letters = DeadLetterWatch(gateway.live_requests)
     await bus.client.subscribe(QUEUE_STATUS_WILDCARD, cb=gateway.queue.on_message)
     await bus.client.subscribe(DEAD_LETTERS_WILDCARD, cb=letters.on_message)
+    refusals = RefusalWatch(gateway.live_requests, gateway.queue)
+    await bus.client.subscribe(REFUSALS, cb=refusals.on_message)
     await gateway.listen()
     serving = process.tasks.create_task(gateway.http.serve(), name="http")
     process.spawn(follow_heartbeats(bus, gateway.live_view), name="heartbeats")

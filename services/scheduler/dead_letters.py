@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import time
 
+import nats.errors
+
 from services.core.dead_letter import DeadLetter, DeathReason
 from services.core.errors import TokenmillError
 from services.core.request import QueuedRequest
@@ -12,7 +14,8 @@ from services.runtime.bus import Bus
 from services.runtime.logs import get_logger
 from services.scheduler.queue_message import QueueMessage
 from services.wire.dead_letter import encode_dead_letter
-from services.wire.subjects import band_of_lane, dead_letter_subject
+from services.wire.queue import encode_refusal
+from services.wire.subjects import REFUSALS, band_of_lane, dead_letter_subject
 
 log = get_logger(__name__)
 
@@ -23,6 +26,13 @@ class DeadLetters:
     def __init__(self, bus: Bus, model: str) -> None:
         self._bus = bus
         self._model = model
+
+    async def refuse(self, request: QueuedRequest) -> None:
+        """Tells the owner only: nothing is wrong with the request, it came at a bad time."""
+        try:
+            await self._bus.publish(REFUSALS, encode_refusal(request.request_id))
+        except (nats.errors.Error, OSError) as exc:
+            log.warning("refusal.lost", error=repr(exc))
 
     async def bury(
         self, message: QueueMessage, request: QueuedRequest | None, reason: DeathReason

@@ -209,7 +209,7 @@ class Dispatcher:
             ordered.ready, candidates, self._limits.batch, self._policy, now_s, now_unix_ms
         )
         for entry in formed.too_late:
-            self.holdings.settle(entry.key, Settlement(Word.TERM, "too_late"))
+            self.holdings.settle(entry.key, Settlement(Word.TERM, "too_late", is_refused=True))
         waits = self._waits.round(
             ordered.ready,
             [entry for batch in formed.batches for entry in batch.requests],

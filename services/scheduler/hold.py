@@ -38,12 +38,14 @@ class Settlement:
         outcome: why, for the trace, the log and the metrics.
         delay_s: of a NAK: the message comes again so much later.
         death: set if it becomes a dead letter.
+        is_refused: its owner is told at once that it will not run.
     """
 
     word: Word
     outcome: str
     delay_s: float = 0.0
     death: DeathReason | None = None
+    is_refused: bool = False
 
 
 @dataclass(slots=True)

@@ -212,6 +212,8 @@ class Holdings:
                     self._rates[entry.band].add(time.monotonic())
                 if settlement.death is not None:
                     await self._letters.bury(hold.message, entry.request, settlement.death)
+                if settlement.is_refused:
+                    await self._letters.refuse(entry.request)
                 await _say(hold.message, settlement)
                 # That of a placed request was said when it was placed: a line costs as much as a
                 # placement, and there would be two for each request.

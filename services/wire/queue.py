@@ -89,6 +89,22 @@ def decode_cancel(payload: bytes) -> str:
     return message.request_id
 
 
+def encode_refusal(request_id: str) -> bytes:
+    """Word that a request cannot begin in time, as a NATS payload."""
+    return pb.RequestRefused(request_id=request_id).SerializeToString()
+
+
+def decode_refusal(payload: bytes) -> str:
+    """Request id of one that cannot begin in time.
+
+    Raises:
+        BadPayload: not a RequestRefused.
+    """
+    message = pb.RequestRefused()
+    parse_payload(message, payload)
+    return message.request_id
+
+
 def parse_payload(message: Message, payload: bytes) -> None:
     """Fills a message from a NATS payload.
 

@@ -24,6 +24,8 @@ DEAD_LETTERS_WILDCARD = "tokenmill.dead_letters.>"
 QUEUE_STATUS_WILDCARD = "tokenmill.queue_status.*"
 HEARTBEATS_WILDCARD = "tokenmill.heartbeats.>"
 CANCELS = "tokenmill.cancels"
+REFUSALS = "tokenmill.refusals"
+"""Requests that a scheduler gave up because no worker could begin them in time."""
 
 SESSIONS_BUCKET = "tokenmill_sessions"
 ACCESS_BUCKET = "tokenmill_access"

@@ -10,11 +10,13 @@ from gateway.dead_letter_watch import DeadLetterWatch
 from gateway.live_request import LiveRequest
 from gateway.live_requests import LiveRequests
 from gateway.queue_watch import QueueWatch
+from gateway.refusal_watch import RefusalWatch
 from services.core.dead_letter import DeadLetter, DeathReason
 from services.core.errors import Overloaded
 from services.core.queue_status import BandStatus, QueueStatus
 from services.core.request import TraceContext
 from services.wire.dead_letter import encode_dead_letter
+from services.wire.queue import encode_refusal
 from services.wire.queue_status import encode_queue_status
 from tests.services.scheduler.requests import LANE, MODEL, queued
 
@@ -65,3 +67,19 @@ async def test_a_dead_letter_ends_its_request_only(request_id: str):
     )
     await DeadLetterWatch(owned).on_message(message(encode_dead_letter(letter)))
     assert (live.error is not None) == (request_id == "a")
+
+
+@pytest.mark.parametrize("request_id", ["a", "another"])
+async def test_a_refusal_ends_its_request_only(request_id: str):
+    live = LiveRequest(queued("a"), TraceContext())
+    owned = LiveRequests(max_requests=1, max_untaken_tokens=1)
+    owned.add(live)
+    watch = RefusalWatch(owned, await watch_of(depth=200, per_s=10.0))
+    await watch.on_message(message(b"\xff\xff"))
+    assert live.error is None
+    await watch.on_message(message(encode_refusal(request_id)))
+    if request_id == "another":
+        assert live.error is None
+    else:
+        assert isinstance(live.error, Overloaded)
+        assert live.error.retry_after_s == 20

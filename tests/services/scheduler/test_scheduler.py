@@ -6,8 +6,8 @@ from collections import Counter
 from services.core.dead_letter import DeathReason
 from services.core.load import WorkerState
 from services.core.request import RequestClass, SubmissionOutcome
-from services.wire.queue import encode_queued_request
-from services.wire.subjects import lane_of, requests_subject
+from services.wire.queue import decode_refusal, encode_queued_request
+from services.wire.subjects import REFUSALS, lane_of, requests_subject
 from tests.services.scheduler.fake_cluster import FakeCluster, eventually
 from tests.services.scheduler.requests import LANE, MODEL, jain, queued
 
@@ -163,10 +163,13 @@ async def test_an_expired_request_is_thrown_away(cluster: FakeCluster):
 
 async def test_what_cannot_begin_in_time_goes_to_no_worker(cluster: FakeCluster):
     worker = await cluster.worker(num_pending_tokens=1_000_000)
+    refusals = await cluster.bus.client.subscribe(REFUSALS)
     await cluster.start_scheduler()
     await cluster.enqueue(queued("late", deadline_unix_ms=int(time.time() * 1000) + 20_000), "b")
     await cluster.queue_empty()
     assert worker.request_ids == ["b"]
+    # Its owner hears of it at once.
+    assert decode_refusal((await refusals.next_msg(5)).data) == "late"
 
 
 async def test_a_held_request_expires_at_its_deadline(cluster: FakeCluster):

@@ -107,6 +107,7 @@ def test_strange_bytes_on_a_subject_are_refused_and_never_crash(payload: bytes):
         queue.decode_queued_request,
         heartbeat.decode_heartbeat,
         queue.decode_cancel,
+        queue.decode_refusal,
         kv_events.decode_kv_event,
     ):
         with contextlib.suppress(InvalidRequest):
