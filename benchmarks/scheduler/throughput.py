@@ -63,7 +63,8 @@ def measure_throughput(plan: ThroughputPlan, nats_server: str, folder: Path) -> 
     Returns:
         requests_per_s (draining a full queue), added_latency_ms (from publishing to the worker, at
         `rate_per_s`), cpu_us_per_request (of the scheduler, while draining), cpu_shares (of one
-        CPU, by process, at `rate_per_s`: together they cannot be more than there are CPUs).
+        CPU, by process, at `rate_per_s`: together they cannot be more than there are CPUs; `others`
+        is what else ran on the machine).
     """
     with ExitStack() as stack:
         port = _free_port()
@@ -137,6 +138,7 @@ async def _measure(
             "client": os.getpid(),
         }
         cpu_before_s = {name: _cpu_s(one) for name, one in processes.items()}
+        machine_before_s = _machine_cpu_s()
         began_s = time.perf_counter()
         async with asyncio.TaskGroup() as group:
             for idx in range(num_requests):
@@ -147,6 +149,8 @@ async def _measure(
                 group.create_task(_send(bus, request, gate))
         publish_s = time.perf_counter() - began_s
         paced_cpu_s = {name: _cpu_s(one) - cpu_before_s[name] for name, one in processes.items()}
+        machine_s = _machine_cpu_s() - machine_before_s
+        others_s = max(0.0, machine_s - sum(paced_cpu_s.values()))
         arrivals = await _wait_for(workers, num_requests)
     added_s = [arrived_s - sent_s[request_id] for request_id, arrived_s in arrivals.items()]
     return {
@@ -157,7 +161,10 @@ async def _measure(
             for name, share in (("p50", 0.5), ("p90", 0.9), ("p99", 0.99))
         },
         "paced_cpu_us_per_request": round(1e6 * paced_cpu_s["scheduler"] / num_requests, 1),
-        "cpu_shares": {name: round(cpu_s / publish_s, 3) for name, cpu_s in paced_cpu_s.items()},
+        "cpu_shares": {
+            name: round(cpu_s / publish_s, 3)
+            for name, cpu_s in (*paced_cpu_s.items(), ("others", others_s))
+        },
         "paced_requests_per_s": round(num_requests / publish_s, 1),
         "prompt_tokens": plan.num_prompt_tokens,
         "fake_workers": plan.num_workers,
@@ -216,3 +223,11 @@ def _cpu_s(pid: int) -> float:
     """User and system time of a process."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / _TICKS_PER_S
+
+
+def _machine_cpu_s() -> float:
+    """Time in which any CPU of the machine was busy."""
+    user, nice, system, _, _, irq, soft_irq = map(
+        int, Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:8]
+    )
+    return (user + nice + system + irq + soft_irq) / _TICKS_PER_S

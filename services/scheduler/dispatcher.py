@@ -101,6 +101,7 @@ class Dispatcher:
             max_deliveries=limits.max_deliveries,
             spawn=spawn,
             on_change=self._wake.set,
+            on_room=on_room,
             hashes_of=kv.hashes_of,
             letters=letters,
         )
@@ -190,8 +191,13 @@ class Dispatcher:
             log.warning("worker.lost", worker_id=worker_id)
             self._kv.forget(worker_id)
             self._outputs.forget(worker_id)
+        waiting = self.holdings.waiting()
+        if not waiting:
+            # A heartbeat only: those of a large fleet come far more often than requests.
+            self._waits.clear()
+            return TICK_S
         now_unix_ms = now_ns // 1_000_000
-        ordered = self._order.order(self.holdings.waiting(), now_unix_ms=now_unix_ms, now_s=now_s)
+        ordered = self._order.order(waiting, now_unix_ms=now_unix_ms, now_s=now_s)
         for entry in ordered.expired:
             self.holdings.settle(entry.key, Settlement(Word.TERM, "expired"))
         candidates = self._fleet.candidates(now_s)

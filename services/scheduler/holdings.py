@@ -45,6 +45,7 @@ class Holdings:
         max_deliveries: one that was pulled more often is given up.
         spawn: runs the holds beside each other.
         on_change: called when there may be something to place.
+        on_room: called when less is held than before.
         hashes_of: names of a prompt's blocks.
         letters: where those that are given up go.
     """
@@ -55,6 +56,7 @@ class Holdings:
         max_deliveries: int,
         spawn: Spawn,
         on_change: Callable[[], None],
+        on_room: Callable[[], None],
         hashes_of: Callable[[QueuedRequest], tuple[BlockHash, ...]],
         letters: DeadLetters,
     ) -> None:
@@ -64,6 +66,7 @@ class Holdings:
         self._max_deliveries = max_deliveries
         self._spawn = spawn
         self._on_change = on_change
+        self._on_room = on_room
         self._holds: dict[RequestKey, Hold] = {}
         self._cancelled: Recent[str] = Recent(NUM_REMEMBERED)
         self._done: Recent[RequestKey] = Recent(NUM_REMEMBERED)
@@ -229,7 +232,7 @@ class Holdings:
             self._holds.pop(entry.key, None)
             if not self._holds:
                 self._empty.set()
-            self._on_change()
+            self._on_room()
 
     async def _give_up_unreadable(self, message: QueueMessage, exc: InvalidRequest) -> None:
         with processing(

@@ -9,6 +9,10 @@ from typing import TypeVar
 
 from services.wire.subjects import BANDS, band_of_lane
 
+MAX_LINGERING = 8
+"""Requests that one pull at an empty lane waits for. More than one: each pull that ends costs two
+new ones, and at hundreds of requests/s that was half of what the broker and a scheduler did."""
+
 
 @dataclass(frozen=True, slots=True)
 class Demand:
@@ -50,10 +54,15 @@ def plan_pulls(lanes: Iterable[L], demand: Demand) -> list[tuple[L, int]]:
     The room is divided among the lanes of a band that have something, after what more urgent bands
     hold already. Every lane may have at least one request held, even when there is no room: else a
     freed place would always go to whoever floods the queue, for only what is held can be ordered.
+    Pulls that wait at empty lanes take no room from others, so together they are for half of it at
+    most, apart from the one of each.
     """
     by_band: dict[str, list[L]] = {band: [] for band in BANDS}
+    num_lanes = 0
     for lane in lanes:
         by_band[band_of_lane(lane.name)].append(lane)
+        num_lanes += 1
+    num_lingering = max(1, min(MAX_LINGERING, demand.num_room // (2 * max(1, num_lanes))))
     num_room, num_left = demand.num_room, demand.num_left
     waiting = Counter(dict(demand.num_waiting))
     planned: list[tuple[L, int]] = []
@@ -73,6 +82,6 @@ def plan_pulls(lanes: Iterable[L], demand: Demand) -> list[tuple[L, int]]:
                     num_room -= num_wanted
                 else:
                     # Likely to bring nothing: it keeps no room from others.
-                    planned.append((lane, 1))
+                    planned.append((lane, min(num_wanted, num_lingering)))
             num_room -= waiting[lane.name] + coming[lane.name]
     return planned

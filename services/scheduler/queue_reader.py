@@ -2,8 +2,9 @@
 
 Pull requests are written here instead of with nats-py's fetch: fetch(n) first asks without
 waiting, then waits for all n, and each call blocks its lane. Here every lane has at most one pull
-open at the broker. An empty lane holds a pull for one message that lingers, so that a request on an
-idle cluster arrives in one hop; then what else is there is pulled at once, without lingering.
+open at the broker. An empty lane holds a pull for a few messages that lingers, so that a request on
+an idle cluster arrives in one hop; when those have come, what else is there is pulled at once,
+without lingering.
 """
 
 from __future__ import annotations
@@ -75,15 +76,16 @@ class QueueReader:
         self._bus = bus
         self._model = model
         self._queue = queue
-        self._finder = LaneFinder(bus, model, limits, self.poke)
+        self._wake = asyncio.Event()
+        self._finder = LaneFinder(bus, model, limits, self._wake.set)
         self._sink = sink
         self._inbox: str = bus.client.new_inbox()
         self._subscription: Subscription | None = None
-        self._wake = asyncio.Event()
         self._is_broken = False
         self._is_stopped = False
         self._lanes: dict[str, _Lane] = {}
         self._by_id: dict[str, _Lane] = {}
+        self._num_open = 0
         self._lane_ids = itertools.count()
         self.is_ready = False
 
@@ -94,7 +96,8 @@ class QueueReader:
 
     def poke(self) -> None:
         """The sink may want more than before."""
-        self._wake.set()
+        if self._num_open < len(self._lanes):
+            self._wake.set()
 
     async def run(self) -> None:
         """Reads until cancelled or stopped. Whatever befalls the broker, it goes on afterwards."""
@@ -113,7 +116,7 @@ class QueueReader:
     async def stop(self) -> None:
         """Pulls no more. Messages already on their way still reach the sink."""
         self._is_stopped = True
-        self.poke()
+        self._wake.set()
         if self._subscription is not None:
             try:
                 async with asyncio.timeout(API_TIMEOUT_S):
@@ -146,9 +149,7 @@ class QueueReader:
             if self._bus.is_connected:
                 self._add(await self._finder.news())
                 self._forget_idle()
-                demand = self._sink.demand()
-                if demand is not None:
-                    await self._ask(demand)
+                await self._ask()
             try:
                 async with asyncio.timeout(TICK_S):
                     await self._wake.wait()
@@ -173,14 +174,21 @@ class QueueReader:
             if lane is not None:
                 del self._by_id[lane.lane_id]
 
-    async def _ask(self, demand: Demand) -> None:
+    async def _ask(self) -> None:
         now_s = time.monotonic()
+        self._num_open = 0
         for lane in self._lanes.values():
             if lane.num_asked and now_s >= lane.expires_s:
                 lane.num_asked = 0
+            self._num_open += lane.num_asked > 0
+        # With a pull open for every lane there is nothing to plan.
+        demand = None if self._num_open == len(self._lanes) else self._sink.demand()
+        if demand is None:
+            return
         for lane, num_wanted in plan_pulls(self._lanes.values(), demand):
             lane.pull_idx += 1
             lane.num_asked = num_wanted
+            self._num_open += 1
             lane.lingers = not lane.has_more
             if lane.lingers:
                 lane.expires_s = now_s + LINGER_S + 1.0
@@ -207,6 +215,7 @@ class QueueReader:
             # Forgotten a moment ago, with a pull still open.
             self._add({name})
         lane = self._lanes[name]
+        self._num_open -= lane.num_asked == 1
         lane.num_asked = max(0, lane.num_asked - 1)
         if lane.num_asked == 0:
             lane.has_more = True
@@ -219,6 +228,7 @@ class QueueReader:
         lane = self._by_id.get(lane_id)
         if lane is None or int(pull_idx) != lane.pull_idx:
             return
+        self._num_open -= lane.num_asked > 0
         lane.num_asked = 0
         lane.has_more = False
         if status not in _ENDED:
@@ -226,4 +236,4 @@ class QueueReader:
             description = (message.headers or {}).get("Description", "")
             log.warning("queue.pull_refused", lane=lane.name, status=status, reason=description)
             self._is_broken = True
-        self.poke()
+        self._wake.set()

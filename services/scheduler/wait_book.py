@@ -34,6 +34,10 @@ class WaitBook:
         self._last_s: float | None = None
         self._was_full = False
 
+    def clear(self) -> None:
+        """Nobody waits."""
+        self._waits, self._last_s, self._was_full = {}, None, False
+
     def round(
         self,
         ready: Iterable[HeldRequest],

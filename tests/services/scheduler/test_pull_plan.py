@@ -2,7 +2,7 @@ from collections import Counter, deque
 
 from services.core.request import RequestClass
 from services.scheduler.order import FairOrder, HeldRequest
-from services.scheduler.pull_plan import Demand, LaneState, plan_pulls
+from services.scheduler.pull_plan import MAX_LINGERING, Demand, LaneState, plan_pulls
 from services.wire.subjects import lane_of
 from tests.services.scheduler.requests import NOW_MS, held, jain
 
@@ -31,6 +31,13 @@ def test_what_a_lane_has_waiting_counts_against_its_share():
 def test_an_empty_lane_is_asked_for_one_and_keeps_no_room():
     empty = LaneState(A, has_more=False)
     assert plan(empty, LaneState(B)) == {A: 1, B: 4}
+
+
+def test_pulls_at_empty_lanes_are_for_several_but_for_half_of_the_room_at_most():
+    empty = [LaneState(lane, has_more=False) for lane in (A, B, BATCH)]
+    assert plan(*empty, room=30) == {A: 5, B: 5, BATCH: 5}
+    assert plan(*empty, room=1_000) == dict.fromkeys((A, B, BATCH), MAX_LINGERING)
+    assert plan(*empty, room=2) == {A: 1, B: 1, BATCH: 1}
 
 
 def test_a_pull_under_way_is_not_repeated_and_keeps_its_room():
