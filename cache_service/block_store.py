@@ -9,7 +9,7 @@ for by others.
 from __future__ import annotations
 
 from collections import Counter, OrderedDict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import takewhile
 from types import MappingProxyType
@@ -102,8 +102,8 @@ class BlockStore:
         lacking = hashes[num_held:]
         num_found = self.lease(lacking, layout, elsewhere=elsewhere)
         self._touch(hashes[:num_held])
-        self.counters.num_hits += sum(found in self._entries for found in lacking[:num_found])
-        self.counters.num_misses += len(lacking) - num_found
+        self.count_hits(lacking[:num_found], tenant)
+        self.counters.missed(tenant, len(lacking) - num_found)
         return num_found
 
     def lease(
@@ -125,6 +125,11 @@ class BlockStore:
             num_found += 1
         self._touch(hashes[:num_found])
         return num_found
+
+    def count_hits(self, hashes: Iterable[BlockHash], tenant: str) -> None:
+        """A tenant's request found those of these blocks that are here."""
+        found = (self._entries.get(block_hash) for block_hash in hashes)
+        self.counters.hit(tenant, [entry.size_bytes for entry in found if entry])
 
     def holds(self, block_hash: BlockHash, layout: str) -> bool:
         """Whether a block is here in this layout. Uses nothing."""
@@ -166,7 +171,7 @@ class BlockStore:
                 if self._entries[block_hash].used_s + self.limits.ttl_s > now_s:
                     break
                 block = self._remove(block_hash).block
-                self.counters.evictions[EvictionReason.EXPIRED] += 1
+                self.counters.evicted(EvictionReason.EXPIRED, block.tenant)
                 self._gone(block, EvictionReason.EXPIRED)
                 block_hash = block.parent_hash
         return num_before - self.num_blocks
@@ -245,7 +250,7 @@ class BlockStore:
                 return False
             gone.append((reason, self._remove(victim)))
         for reason, entry in gone:
-            self.counters.evictions[reason] += 1
+            self.counters.evicted(reason, entry.block.tenant)
             self._gone(entry.block, reason)
         return True
 

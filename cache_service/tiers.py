@@ -51,7 +51,7 @@ class TieredStore:
             elsewhere=lambda block_hash: disk.holds(block_hash, layout),
         )
         found = hashes[num_held : num_held + num_found]
-        disk.books.counters.num_hits += self._lease_on_disk(disk, found, layout)
+        disk.books.count_hits(self._lease_on_disk(disk, found, layout), tenant)
         return num_found
 
     def lease(self, hashes: Sequence[BlockHash], layout: str) -> int:
@@ -98,9 +98,12 @@ class TieredStore:
         kept = self.arena.keep(block.data) if self.arena is not None else None
         return block if kept is None else replace(block, data=kept)
 
-    def _lease_on_disk(self, disk: DiskTier, hashes: Sequence[BlockHash], layout: str) -> int:
-        return sum(
-            disk.books.lease((block_hash,), layout)
+    def _lease_on_disk(
+        self, disk: DiskTier, hashes: Sequence[BlockHash], layout: str
+    ) -> list[BlockHash]:
+        """Those that are there alone."""
+        return [
+            block_hash
             for block_hash in reversed(hashes)
-            if not self.memory.holds(block_hash, layout)
-        )
+            if not self.memory.holds(block_hash, layout) and disk.books.lease((block_hash,), layout)
+        ]

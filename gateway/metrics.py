@@ -6,12 +6,9 @@ from prometheus_client import Counter, Gauge, Histogram
 
 from gateway.live_requests import LiveRequests
 from services.runtime import names
-from services.runtime.bounded_label import BoundedLabel
+from services.runtime.bounded_label import TENANT_LABEL
 
 _GEN_AI_LABELS = ("gen_ai_operation_name", "gen_ai_provider_name", "gen_ai_request_model")
-
-TENANT_LABEL = BoundedLabel(max_values=50)
-"""Tenants come from outside; see GatewaySettings.metrics_max_tenants."""
 
 REQUEST_DURATION = Histogram(
     names.METRIC_REQUEST_DURATION,

@@ -17,6 +17,7 @@ from gateway.vllm_metrics import VllmMetrics
 from services.core.errors import Overloaded, TokenmillError
 from services.core.request import FinishReason, Usage
 from services.runtime import names
+from services.runtime.bounded_label import TENANT_LABEL
 from services.runtime.logs import get_logger
 from services.runtime.metrics import exemplar
 from services.runtime.telemetry import tracer
@@ -32,7 +33,7 @@ class AnswerRecord:
         self._started_s = time.perf_counter()
         self._first_token_s: float | None = None
         self._labels = (ask.operation.value, names.GEN_AI_PROVIDER, model)
-        self._tenant = metrics.TENANT_LABEL.of(ask.tenant)
+        self._tenant = TENANT_LABEL.of(ask.tenant)
         self._vllm = VllmMetrics(model)
         self._usage: Usage | None = None
         self._error: BaseException | None = None

@@ -82,10 +82,6 @@ class GatewaySettings(QueueSettings):
     max_worker_messages: int = Field(default=8192, ge=16)
     """Messages that may wait for one worker; a worker that reads slower is dropped."""
 
-    metrics_max_tenants: int = Field(default=50, ge=0)
-    """Tenants that have series of their own in metrics; later ones share one. Bounds what
-    Prometheus must keep."""
-
     max_untaken_tokens: int = Field(default=512, ge=1)
     """Tokens of one answer that may wait for its client, beside what the socket holds; beyond them
     its sequence stops until the client has read."""

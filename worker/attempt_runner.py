@@ -203,7 +203,9 @@ class AttemptRunner:
         bind_request(request.request_id)
         job.spans.make_current()
         try:
+            started = time.perf_counter()
             job.num_fetched_blocks = await self._fetcher.fetch(request, job.spans.context)
+            job.fetch_s = time.perf_counter() - started
             delivered_token_ids = await job.delivered
             # No await between the two: whoever stops it sees that it is in the engine.
             attempt.is_in_engine = True

@@ -28,6 +28,7 @@ class Job:
         deadline: stops it when nobody waits any more.
         clock: when it was first in a step, and when its first token came.
         num_fetched_blocks: that the cache service gave for it.
+        fetch_s: how long it waited for those.
     """
 
     attempt: Attempt
@@ -39,6 +40,7 @@ class Job:
     feeding: asyncio.Task[None] | None = field(default=None)
     deadline: asyncio.TimerHandle | None = field(default=None)
     num_fetched_blocks: int = 0
+    fetch_s: float = 0.0
     clock: RequestClock = field(default_factory=RequestClock)
 
 

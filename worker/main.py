@@ -13,6 +13,7 @@ from services.core.block_names import BlockNames, BlockNaming
 from services.core.kv_events import KvState
 from services.core.load import WorkerState
 from services.runtime.addresses import own_address
+from services.runtime.bounded_label import TENANT_LABEL
 from services.runtime.bus import Bus, connect_bus
 from services.runtime.lifecycle import Process, run_process
 from services.runtime.logs import get_logger
@@ -57,6 +58,7 @@ NAMING_TIMEOUT_S = 5.0
 async def main(process: Process[WorkerSettings]) -> None:
     """Loads the engine, serves until told to stop, drains."""
     settings = process.settings
+    TENANT_LABEL.max_values = settings.metrics_max_tenants
     server, servicer = RpcServer(), WorkerServicer()
     server.add(add_WorkerServiceServicer_to_server, servicer, "tokenmill.v1.WorkerService")
     port = await server.start(settings.host, settings.grpc_port)
@@ -130,7 +132,10 @@ async def _serve(
         attach_timeout_s=settings.attach_timeout_s,
     )
     metrics = WorkerMetrics(
-        settings.model_name, settings.worker_id, block_size=engine.load().block_size
+        settings.model_name,
+        settings.worker_id,
+        block_size=engine.load().block_size,
+        step_time=meter.model,
     )
     router = StepRouter(
         table, offers, runner.finished, outputs, metrics, trace_steps=settings.trace_steps

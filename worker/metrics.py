@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from prometheus_client import Counter, Histogram
 
+from services.core.step_time import StepTimeModel
 from services.runtime import names
+from services.runtime.bounded_label import TENANT_LABEL
 from services.runtime.metrics import exemplar
 from worker.engine.port import SequenceOutput, StepReport
 from worker.job import Job
@@ -34,6 +38,16 @@ _PROMPT_TOKENS = Counter(
     names.METRIC_PROMPT_TOKENS,
     "Prompt tokens by where their K/V came from: pool (held here), cache_service, computed.",
     ("model", "source"),
+)
+_CACHE_LOAD_SECONDS, _CACHE_SAVED_SECONDS = (
+    Counter(name, text, ("model", "tenant"))
+    for name, text in (
+        (names.METRIC_CACHE_LOAD_SECONDS, "Time that requests waited for the cache service."),
+        (
+            names.METRIC_CACHE_SAVED_SECONDS,
+            "Time that computing what it gave would have taken, by measured step times.",
+        ),
+    )
 )
 _VLLM_PREEMPTIONS = Counter(
     names.VLLM_PREEMPTIONS, "Sequences that gave up their blocks.", names.VLLM_LABELS
@@ -78,12 +92,21 @@ class WorkerMetrics:
         model: name that requests carry.
         worker_id: label `engine` of the vllm names.
         block_size: tokens of a block.
+        step_time: as measured here; None while too little was.
     """
 
-    def __init__(self, model: str, worker_id: str, *, block_size: int) -> None:
+    def __init__(
+        self,
+        model: str,
+        worker_id: str,
+        *,
+        block_size: int,
+        step_time: Callable[[], StepTimeModel | None] = lambda: None,
+    ) -> None:
         self._model = model
         self._labels = (model, worker_id)
         self._block_size = block_size
+        self._step_time = step_time
         self._seconds = {
             phase: _STEP_SECONDS.labels(model, phase) for phase in ("prefill", "decode", "mixed")
         }
@@ -136,6 +159,7 @@ class WorkerMetrics:
         )
         num_prompt = len(request.prompt_token_ids)
         num_fetched = min(num_cached, job.num_fetched_blocks * self._block_size)
+        self._count_fetch(job, num_cached - num_fetched, num_fetched)
         _VLLM_QUERIES.labels(*self._labels).inc(num_prompt)
         _VLLM_HITS.labels(*self._labels).inc(num_cached)
         for source, num_tokens in (
@@ -145,6 +169,15 @@ class WorkerMetrics:
         ):
             _PROMPT_TOKENS.labels(self._model, source).inc(num_tokens)
             _VLLM_BY_SOURCE.labels(*self._labels, _SOURCES[source]).inc(num_tokens)
+
+    def _count_fetch(self, job: Job, num_held: int, num_fetched: int) -> None:
+        tenant = TENANT_LABEL.of(job.attempt.request.tenant)
+        _CACHE_LOAD_SECONDS.labels(self._model, tenant).inc(job.fetch_s)
+        model = self._step_time()
+        if model is not None and num_fetched:
+            num_pairs = num_fetched * (num_held + num_fetched / 2)
+            saved_s = num_fetched * model.prefill_token_s(0, 0) + model.prefill_pair_s * num_pairs
+            _CACHE_SAVED_SECONDS.labels(self._model, tenant).inc(saved_s)
 
 
 def _seconds(start_ns: int, end_ns: int) -> float:

@@ -26,3 +26,7 @@ class BoundedLabel:
             self._known.add(value)
             return value
         return OTHER
+
+
+TENANT_LABEL = BoundedLabel(max_values=50)
+"""Tenants of this process; see ProcessSettings.metrics_max_tenants."""

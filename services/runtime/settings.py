@@ -34,6 +34,10 @@ class ProcessSettings(BaseSettings):
     instance_id: str = Field(default_factory=lambda: secrets.token_hex(4))
     """Name of this replica in logs and traces; drawn if unset."""
 
+    metrics_max_tenants: int = Field(default=50, ge=0)
+    """Tenants that have series of their own in metrics; later ones share one. Bounds what
+    Prometheus must keep."""
+
     log_level: str = "info"
     """debug, info, warning or error."""
 

@@ -175,7 +175,7 @@ def test_tenant_over_its_quota_pays_for_itself(make_store, make_block):
     for number in (2, 3, 4):
         assert store.put(make_block(number, tenant="b")) is PutOutcome.STORED
     assert _held(store, 1, 2, 3, 4) == [1, 3, 4]
-    assert store.counters.evictions == {EvictionReason.QUOTA: 1}
+    assert store.counters.evictions == {(EvictionReason.QUOTA, "b"): 1}
     assert store.put(make_block(5, tenant="b", size_bytes=201)) is PutOutcome.TOO_LARGE
 
 
@@ -188,7 +188,7 @@ def test_sweep_lets_unused_chains_go(make_store, make_block, fake_clock):
     fake_clock.now_s += 30
     assert store.sweep() == 2
     assert _held(store, 1, 2, 3) == [3]
-    assert store.counters.evictions == {EvictionReason.EXPIRED: 2}
+    assert store.counters.evictions == {(EvictionReason.EXPIRED, "tenant"): 2}
 
 
 def test_blocks_that_the_reader_has_are_used_but_not_counted(make_store, make_block):

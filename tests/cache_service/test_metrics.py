@@ -20,10 +20,13 @@ def test_scrape_tells_the_store_as_it_is_now(fake_clock, make_block):
     store.lookup([make_block(3).block_hash, make_block(9).block_hash], "layout", "tenant")
     lines = generate_latest(registry).decode().splitlines()
     for line in (
-        'tokenmill_cache_hits_total{tier="memory"} 1.0',
-        "tokenmill_cache_misses_total 1.0",
+        'tokenmill_cache_hits_total{tenant="tenant",tier="memory"} 1.0',
+        'tokenmill_cache_hit_bytes_total{tenant="tenant",tier="memory"} 100.0',
+        'tokenmill_cache_misses_total{tenant="tenant"} 1.0',
+        'tokenmill_cache_tenant_bytes{tenant="tenant",tier="memory"} 200.0',
         "tokenmill_cache_puts_total 3.0",
-        'tokenmill_cache_evictions_total{policy="lru",reason="room",tier="memory"} 1.0',
+        'tokenmill_cache_evictions_total{policy="lru",reason="room",'
+        'tenant="tenant",tier="memory"} 1.0',
         'tokenmill_cache_blocks{tier="memory"} 2.0',
         'tokenmill_cache_size_bytes{tier="memory"} 200.0',
         'tokenmill_cache_capacity_bytes{tier="memory"} 200.0',

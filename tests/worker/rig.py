@@ -12,6 +12,7 @@ from tokenmill.v1.worker_pb2_grpc import WorkerServiceStub, add_WorkerServiceSer
 from services.core.load import WorkerLoad
 from services.core.request import QueuedRequest, RequestClass, Submission, SubmissionResult
 from services.core.sampling import SamplingParams
+from services.core.step_time import StepTimeModel
 from services.runtime.rpc_client import open_channel
 from services.runtime.rpc_server import RpcServer
 from services.wire.worker import submit_request_to_pb, submit_response_from_pb
@@ -89,7 +90,9 @@ async def rig(
         offers,
         runner.finished,
         TenantOutputs(),
-        WorkerMetrics(MODEL, "worker-1", block_size=engine.load().block_size),
+        WorkerMetrics(
+            MODEL, "worker-1", block_size=engine.load().block_size, step_time=StepTimeModel
+        ),
         trace_steps=True,
     )
     engine.start(EngineBridge(asyncio.get_running_loop(), router.on_news, offers.has_room))

@@ -3,9 +3,13 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from opentelemetry.context import Context
 from prometheus_client import REGISTRY, CollectorRegistry
 
 from services.core.load import WorkerLoad
+from services.core.request import QueuedRequest
+from services.core.step_time import StepTimeModel
+from services.runtime.bounded_label import TENANT_LABEL
 from tests.worker.conditions import until
 from tests.worker.fake_gateway import FakeGateway
 from tests.worker.rig import MODEL, make_request, rig
@@ -41,6 +45,37 @@ async def test_an_answer_is_counted_in_steps_tokens_and_times():
     assert value("tokenmill_worker_step_tokens_total", model=MODEL, phase="decode") > decoded
     assert value("vllm:request_inference_time_seconds_count", **engine) == answers + 1
     assert value("tokenmill_worker_busy_seconds_total", model=MODEL) > 0
+
+
+class ThreeBlocks:
+    """A fetcher that says it brought three blocks."""
+
+    async def fetch(self, request: QueuedRequest, context: Context) -> int:
+        return 3
+
+
+async def test_what_the_cache_cost_and_what_it_saved_are_counted_by_tenant(
+    monkeypatch: pytest.MonkeyPatch,
+):
+    monkeypatch.setattr(TENANT_LABEL, "max_values", 10_000)
+    labels = {"model": MODEL, "tenant": "tenant-of-this-test"}
+    async with FakeGateway() as gateway, rig(FakeEngine(), fetcher=ThreeBlocks()) as worker:
+        for request_id in ("req-1", "req-2"):
+            request = make_request(
+                request_id,
+                gateway.address,
+                prompt_token_ids=tuple(range(100, 200)),
+                tenant=labels["tenant"],
+            )
+            # Nothing of the first was found by the engine, so nothing is saved.
+            assert value("tokenmill_worker_cache_saved_seconds_total", **labels) == 0
+            await worker.submit(request)
+            await until(lambda: len(worker.table) == 0)
+    model = StepTimeModel()
+    assert value("tokenmill_worker_cache_load_seconds_total", **labels) > 0
+    assert value("tokenmill_worker_cache_saved_seconds_total", **labels) == pytest.approx(
+        96 * model.prefill_token_s(0, 0) + model.prefill_pair_s * 96 * 48
+    )
 
 
 def test_state_is_read_at_the_scrape_with_its_gpus():
