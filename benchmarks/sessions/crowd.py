@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -63,6 +64,33 @@ def token_share(conversations: Sequence[Conversation]) -> float:
     """Prompt tokens found, of all; those of blocks that are not full count as not found."""
     turns = [turn for conversation in conversations for turn in conversation]
     return sum(turn.cached_tokens for turn in turns) / sum(turn.prompt_tokens for turn in turns)
+
+
+def history_share(conversations: Sequence[Conversation]) -> float:
+    """Tokens found, of those that earlier turns of the same conversation had computed.
+
+    First turns have none; what they find of others' conversations is not counted here.
+    """
+    pairs = [
+        (_computed_tokens(before), turn.cached_tokens)
+        for conversation in conversations
+        for before, turn in itertools.pairwise(conversation)
+    ]
+    return sum(min(pair) for pair in pairs) / sum(computed for computed, _ in pairs)
+
+
+def num_turns_behind(conversations: Sequence[Conversation], block_size: int) -> int:
+    """Turns that did not find all full blocks of their conversation so far."""
+    return sum(
+        turn.cached_tokens // block_size < _computed_tokens(before) // block_size
+        for conversation in conversations
+        for before, turn in itertools.pairwise(conversation)
+    )
+
+
+def _computed_tokens(turn: Turn) -> int:
+    # The last token of an answer is chosen, not computed.
+    return turn.prompt_tokens + len(turn.token_ids) - 1
 
 
 def tokens_of(conversations: Sequence[Conversation]) -> list[list[tuple[int, ...]]]:

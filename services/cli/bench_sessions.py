@@ -13,7 +13,9 @@ from benchmarks.quiet import alone
 from benchmarks.sessions.crowd import (
     Conversation,
     CrowdPlan,
+    history_share,
     hit_share,
+    num_turns_behind,
     talk,
     token_share,
     tokens_of,
@@ -62,6 +64,8 @@ def sessions(
             without = _crowd(crowd, model, engine, _CACHES_OFF)
             report["hit_share"] = round(hit_share(with_caches, _BLOCK_SIZE), 4)
             report["hit_share_of_tokens"] = round(token_share(with_caches), 4)
+            report["hit_share_of_history"] = round(history_share(with_caches), 4)
+            report["turns_behind"] = num_turns_behind(with_caches, _BLOCK_SIZE)
             identical.append(tokens_of(with_caches) == tokens_of(without))
     report["identical"] = all(identical)
     return {

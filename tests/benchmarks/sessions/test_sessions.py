@@ -9,7 +9,15 @@ from typing import Any
 import pytest
 
 from benchmarks.load_client import Server, ServerRefused
-from benchmarks.sessions.crowd import CrowdPlan, hit_share, talk, token_share, tokens_of
+from benchmarks.sessions.crowd import (
+    CrowdPlan,
+    history_share,
+    hit_share,
+    num_turns_behind,
+    talk,
+    token_share,
+    tokens_of,
+)
 from benchmarks.sessions.second_turn import SecondTurnPlan, SecondTurns, cached_share, ttft_ms
 from benchmarks.sessions.turn import Turn, take_turn
 
@@ -96,3 +104,14 @@ def test_second_turns_leave_out_those_for_warming_up():
     assert len(measured) == 1
     assert cached_share(measured) == 0.5
     assert ttft_ms(measured)["p50"] > 0
+
+
+def test_what_a_conversation_computed_is_counted_apart_from_its_first_turn():
+    def turn(prompt_tokens: int, cached_tokens: int) -> Turn:
+        return Turn("r", 0.1, (1, 2, 3), prompt_tokens, cached_tokens)
+
+    # After the first turn 12 tokens are computed, after the second 22.
+    conversation = [turn(10, 8), turn(20, 12), turn(30, 16)]
+    assert history_share([conversation]) == (12 + 16) / (12 + 22)
+    # Of 22 tokens five blocks of 4 are full; four were found.
+    assert num_turns_behind([conversation], 4) == 1
