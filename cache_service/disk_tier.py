@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import deque
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +15,7 @@ from cache_service.extents import ALIGN_BYTES, Extents
 from cache_service.policies.choice import PolicyFactory, PolicyName
 from cache_service.store_rules import PutOutcome, StoreLimits
 from services.core.blocks import BlockHash, BlockPayload
+from services.runtime.backlog import Backlog
 from services.runtime.checksum import is_intact
 from services.runtime.logs import get_logger
 
@@ -78,13 +78,8 @@ class DiskTier:
         self._unreadable: set[BlockHash] = set()
         self._erased: list[int] = []
         self._num_writes = 0
-        self._queue: deque[BlockPayload] = deque()
+        self._backlog: Backlog[BlockPayload] = Backlog(max_queued_bytes)
         self._queued: set[BlockHash] = set()
-        self._queued_bytes = 0
-        self._max_queued_bytes = max_queued_bytes
-        self._has_work = asyncio.Event()
-        self._flushed = asyncio.Event()
-        self._flushed.set()
         self._restore()
 
     def holds(self, block_hash: BlockHash, layout: str) -> bool:
@@ -105,14 +100,10 @@ class DiskTier:
             or not fits_record(block)
         ):
             return
-        if self._queued_bytes + size_bytes > self._max_queued_bytes:
+        if self._backlog.add(block, size_bytes):
+            self._queued.add(block_hash)
+        else:
             self.num_dropped += 1
-            return
-        self._queue.append(block)
-        self._queued.add(block_hash)
-        self._queued_bytes += size_bytes
-        self._flushed.clear()
-        self._has_work.set()
 
     async def load(self, block_hash: BlockHash, layout: str) -> BlockPayload | None:
         """Reads a block; None if it is not here, or not as it was written."""
@@ -136,31 +127,24 @@ class DiskTier:
 
     async def run(self) -> None:
         """Writes what is queued, for ever."""
-        while True:
-            await self._has_work.wait()
-            while self._queue:
-                block = self._queue.popleft()
-                try:
-                    await self._write(block)
-                finally:
-                    self._queued.discard(block.block_hash)
-                    self._queued_bytes -= memoryview(block.data).nbytes
-            self._has_work.clear()
-            self._flushed.set()
+        await self._backlog.run(self._write)
 
     async def flush(self, timeout_s: float) -> None:
         """Waits until everything queued is written, but not longer than timeout_s."""
-        try:
-            async with asyncio.timeout(timeout_s):
-                await self._flushed.wait()
-        except TimeoutError:
-            log.warning("disk.blocks_left", num_blocks=len(self._queue))
+        if not await self._backlog.flush(timeout_s):
+            log.warning("disk.blocks_left", num_blocks=len(self._backlog))
 
     def close(self) -> None:
         """Lets go of the file; nothing may run here any more."""
         self._file.close()
 
     async def _write(self, block: BlockPayload) -> None:
+        try:
+            await self._write_anew(block)
+        finally:
+            self._queued.discard(block.block_hash)
+
+    async def _write_anew(self, block: BlockPayload) -> None:
         if self.is_off or self.holds(block.block_hash, block.layout):
             return
         record = self._place(block)

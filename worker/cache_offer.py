@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -13,6 +12,7 @@ from opentelemetry.context import Context
 from services.core.blocks import BlockPayload
 from services.core.errors import TokenmillError
 from services.runtime import names
+from services.runtime.backlog import Backlog
 from services.runtime.logs import get_logger
 from services.runtime.telemetry import tracer
 from services.wire.cache import BlockQuery
@@ -63,7 +63,6 @@ class NoOffers:
 class _Offer:
     blocks: Sequence[FullBlock]
     context: Context
-    size_bytes: int
 
 
 class CacheOffers:
@@ -80,53 +79,31 @@ class CacheOffers:
     ) -> None:
         self._client = client
         self._breaker = breaker
-        self._max_bytes = max_bytes
+        self._backlog: Backlog[_Offer] = Backlog(max_bytes)
         self._lookup_timeout_s = lookup_timeout_s
         self._put_timeout_s = put_timeout_s
-        self._waiting: deque[_Offer] = deque()
-        self._size_bytes = 0
-        self._has_work = asyncio.Event()
-        self._flushed = asyncio.Event()
-        self._flushed.set()
         self.num_dropped = 0
 
     def add(self, blocks: Sequence[FullBlock], context: Context | None) -> None:
         """Queues blocks for `run`, or drops them: the newest, since the older are in use sooner."""
         size_bytes = sum(block.size_bytes for block in blocks)
-        if not self.has_room(size_bytes):
+        offer = _Offer(blocks, context or Context())
+        if self._breaker.is_open or not self._backlog.add(offer, size_bytes):
             self._drop(blocks)
             log.debug("cache.offer_dropped", num_blocks=len(blocks), num_dropped=self.num_dropped)
-            return
-        self._waiting.append(_Offer(blocks, context or Context(), size_bytes))
-        self._size_bytes += size_bytes
-        self._has_work.set()
-        self._flushed.clear()
 
     def has_room(self, num_bytes: int) -> bool:
         """Whether blocks of so many bytes would not be dropped now. From any thread."""
-        return not self._breaker.is_open and self._size_bytes + num_bytes <= self._max_bytes
+        return not self._breaker.is_open and self._backlog.has_room(num_bytes)
 
     async def run(self) -> None:
         """Offers what is queued, for ever."""
-        while True:
-            await self._has_work.wait()
-            while self._waiting:
-                offer = self._waiting.popleft()
-                try:
-                    await self._offer(offer)
-                finally:
-                    # Counted until it is gone: the bound is on memory.
-                    self._size_bytes -= offer.size_bytes
-            self._has_work.clear()
-            self._flushed.set()
+        await self._backlog.run(self._offer)
 
     async def flush(self, timeout_s: float) -> None:
         """Waits until everything queued was offered, but not longer than timeout_s."""
-        try:
-            async with asyncio.timeout(timeout_s):
-                await self._flushed.wait()
-        except TimeoutError:
-            log.warning("cache.offers_left", num_offers=len(self._waiting))
+        if not await self._backlog.flush(timeout_s):
+            log.warning("cache.offers_left", num_offers=len(self._backlog))
 
     async def _offer(self, offer: _Offer) -> None:
         blocks = offer.blocks
