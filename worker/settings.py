@@ -43,8 +43,12 @@ class WorkerSettings(ProcessSettings):
     service."""
 
     engine_path: Literal["auto", "native", "lean", "general"] = "auto"
-    """native computes Llama-like models by compiled kernels (needs AVX-512), lean by torch's
+    """native computes Llama-like models by compiled kernels (needs AVX2), lean by torch's
     operations; general computes any transformers model. auto is the first of them that can."""
+
+    kernels: Literal["auto", "avx512", "avx2"] = "auto"
+    """Instructions of the native path; auto is the first that the CPU has. Each has bits of its
+    own: workers that share a cache service find only blocks of their own kind in it."""
 
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Where the torch engine computes; auto is cuda where there is one."""
@@ -158,6 +162,7 @@ class WorkerSettings(ProcessSettings):
             quantization=self.quantization,
             kv_dtype=self.kv_dtype,
             path=self.engine_path,
+            kernels=self.kernels,
             device=self.device,
             block_size=self.block_size,
             num_blocks=self.num_blocks,

@@ -1,5 +1,5 @@
 """A request's tokens, and the bits of their logits, depend on nothing but the request: the default
-model in bfloat16 on the native kernels, 64 requests in 20 orders, on four different engines."""
+model in bfloat16 on each build of the native kernels, 64 requests in 20 orders, on four different engines."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from transformers import AutoTokenizer
 from services.core.logprobs import TokenLogprobs
 from services.core.sampling import SamplingParams
 from tests.conformance.prompts import PROMPTS
-from tests.support.kernels import require_kernels
+from tests.support.kernels import BUILDS, require_kernels
 from tests.worker.engine.listener import FakeListener
 from worker.engine.port import SequenceSpec
 from worker.engine.settings import EngineSettings
@@ -53,20 +53,26 @@ def prompts(model_dir: Path) -> list[tuple[int, ...]]:
     return [tuple(tokenizer(text)["input_ids"][:MAX_PROMPT_TOKENS]) for text in PROMPTS]
 
 
+@pytest.fixture(scope="module", params=BUILDS)
+def kernels(request: pytest.FixtureRequest) -> str:
+    """A build of the kernels, by name: each has bits of its own."""
+    require_kernels(request.param)
+    return request.param
+
+
 @pytest.fixture(scope="module")
-def alone(model_dir: Path, prompts: list[tuple[int, ...]]) -> list[Answer]:
+def alone(model_dir: Path, prompts: list[tuple[int, ...]], kernels: str) -> list[Answer]:
     """Each request's answer with no other in the engine, and none of its blocks there before."""
-    require_kernels()
-    with Answering(model_dir, WIDE) as answers_of:
+    with Answering(model_dir, replace(WIDE, kernels=kernels)) as answers_of:
         return [answers_of([spec])[0] for spec in requests(prompts, "alone", own_tenants=True)]
 
 
 @pytest.mark.parametrize("name", ENGINES)
 def test_no_order_and_no_engine_changes_a_bit(
-    model_dir: Path, prompts: list[tuple[int, ...]], alone: list[Answer], name: str
+    model_dir: Path, prompts: list[tuple[int, ...]], alone: list[Answer], kernels: str, name: str
 ):
     settings, num_orders = ENGINES[name]
-    with Answering(model_dir, settings) as answers_of:
+    with Answering(model_dir, replace(settings, kernels=kernels)) as answers_of:
         for number in range(num_orders):
             order = list(range(NUM_REQUESTS))
             random.Random(f"{name}{number}").shuffle(order)

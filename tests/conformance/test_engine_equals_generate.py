@@ -15,7 +15,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from services.core.sampling import SamplingParams
 from tests.conformance.prompts import PROMPTS
-from tests.support.kernels import require_kernels
+from tests.support.kernels import BUILDS, require_kernels
 from tests.worker.engine.listener import FakeListener, greedy
 from worker.engine.port import SequenceSpec
 from worker.engine.settings import EngineSettings
@@ -72,11 +72,12 @@ class Rig:
         return [self.listener.token_ids(spec.seq_id) for spec in specs]
 
 
-@pytest.fixture(scope="module", params=["general", "lean", "native"])
+@pytest.fixture(scope="module", params=["general", "lean", *BUILDS])
 def settings(request: pytest.FixtureRequest) -> EngineSettings:
-    if request.param == "native":
-        require_kernels()
-    return replace(SETTINGS, path=request.param)
+    if request.param not in BUILDS:
+        return replace(SETTINGS, path=request.param)
+    require_kernels(request.param)
+    return replace(SETTINGS, path="native", kernels=request.param)
 
 
 @pytest.fixture(scope="module")

@@ -10,6 +10,7 @@ DTYPES = ("auto", "fp32", "bf16", "fp16")
 QUANTIZATIONS = ("none", "int8", "int4")
 KV_DTYPES = ("auto", "bf16", "int8")
 PATHS = ("auto", "native", "lean", "general")
+KERNELS = ("auto", "avx512", "avx2")
 SPECULATIONS = ("off", "ngram")
 DEVICES = ("auto", "cpu", "cuda")
 
@@ -25,8 +26,11 @@ class EngineSettings:
             beforehand keeps what it has.
         kv_dtype: of the K/V blocks: auto is the dtype; int8 has a scale per token and head.
         path: native computes a step of a Llama-like model in one call of compiled kernels (needs
-            AVX-512); lean does so in torch's operations; general computes any transformers model;
+            AVX2); lean does so in torch's operations; general computes any transformers model;
             auto is the first of them that can.
+        kernels: instructions of the native path: avx512 (with VNNI and bfloat16), or avx2 (with
+            FMA), which computes bfloat16 in float32. Each has bits of its own. auto is the first
+            that the CPU has.
         device: auto, cpu or cuda. auto is cuda where there is one.
         block_size: tokens per K/V block. 32: small enough that little of a last block is wasted,
             large enough that a block is one contiguous copy worth making.
@@ -49,6 +53,7 @@ class EngineSettings:
     quantization: str = "none"
     kv_dtype: str = "auto"
     path: str = "auto"
+    kernels: str = "auto"
     device: str = "auto"
     block_size: int = 32
     num_blocks: int = 0
@@ -71,6 +76,7 @@ class EngineSettings:
         )
         _check(self.kv_dtype in KV_DTYPES, "kv_dtype", self.kv_dtype, ", ".join(KV_DTYPES))
         _check(self.path in PATHS, "path", self.path, ", ".join(PATHS))
+        _check(self.kernels in KERNELS, "kernels", self.kernels, ", ".join(KERNELS))
         _check(self.device in DEVICES, "device", self.device, ", ".join(DEVICES))
         _check(self.block_size >= 1, "block_size", self.block_size, "at least 1")
         _check(self.num_blocks >= 0, "num_blocks", self.num_blocks, "at least 0")

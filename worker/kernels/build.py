@@ -1,7 +1,7 @@
-"""Compiles the native kernels, once per source and compiler flags.
+"""Compiles the native kernels, once per source, instruction set and compiler flags.
 
-`python -m worker.kernels.build` does so ahead of the first worker; `--out DIR` for an image, whose
-workers find them by TOKENMILL_KERNELS_DIR.
+`python -m worker.kernels.build` does so ahead of the first worker, for this machine; `--out DIR`
+for an image, for every instruction set: its workers find them by TOKENMILL_KERNELS_DIR.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import sys
 import sysconfig
 import tempfile
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
 from types import ModuleType
@@ -28,8 +29,6 @@ from worker.models.errors import ModelUnavailable
 
 log = structlog.get_logger(__name__)
 
-MODULE_NAME = "tokenmill_stack"
-NEEDED_FEATURES = ("avx512_f", "avx512_bw", "avx512_vl", "avx512_dq", "avx512_vnni", "avx512_bf16")
 BUILD_TIMEOUT_S = 300
 
 _SOURCES = Path(__file__).parent / "native"
@@ -40,15 +39,43 @@ _FLAGS = (
     "-fvisibility=hidden",
     # A sum and a product must round as they are written, whatever the compiler's version.
     "-ffp-contract=off",
-    "-mavx512f",
-    "-mavx512bw",
-    "-mavx512vl",
-    "-mavx512dq",
-    "-mavx512vnni",
-    "-mavx512bf16",
-    "-mfma",
-    f"-DTOKENMILL_MODULE={MODULE_NAME}",
 )
+
+
+@dataclass(frozen=True, slots=True)
+class InstructionSet:
+    """What a build of the kernels is for. Each has bits of its own.
+
+    Attributes:
+        name: by which it is chosen.
+        needed: what the CPU must have, in torch's words.
+        flags: of the compiler.
+    """
+
+    name: str
+    needed: tuple[str, ...]
+    flags: tuple[str, ...]
+
+    @property
+    def module_name(self) -> str:
+        """Of the compiled module: a process may have loaded several."""
+        return f"tokenmill_{self.name}"
+
+    @property
+    def all_flags(self) -> tuple[str, ...]:
+        """Of the compiler, those of every build included."""
+        return (*_FLAGS, *self.flags, f"-DTOKENMILL_MODULE={self.module_name}")
+
+
+INSTRUCTION_SETS = (
+    InstructionSet(
+        "avx512",
+        ("avx512_f", "avx512_bw", "avx512_vl", "avx512_dq", "avx512_vnni", "avx512_bf16"),
+        tuple(f"-mavx512{part}" for part in ("f", "bw", "vl", "dq", "vnni", "bf16")) + ("-mfma",),
+    ),
+    InstructionSet("avx2", ("avx2", "fma3"), ("-mavx2", "-mfma")),
+)
+"""The fastest first."""
 
 
 class KernelsUnavailable(Exception):
@@ -62,18 +89,34 @@ def kernels_dir() -> Path:
     return default_cache_dir() / "kernels"
 
 
-def load_kernels() -> ModuleType:
+def choose_instruction_set(name: str = "auto") -> InstructionSet:
+    """The one of this name; auto: the fastest that this CPU has.
+
+    Raises:
+        KernelsUnavailable: says what the CPU lacks.
+    """
+    capabilities = torch.cpu.get_capabilities()
+    lacking: dict[str, list[str]] = {}
+    for each in INSTRUCTION_SETS:
+        if name not in ("auto", each.name):
+            continue
+        missing = [feature for feature in each.needed if not capabilities.get(feature)]
+        if not missing:
+            return each
+        lacking[each.name] = missing
+    reasons = "; ".join(f"{which}: {', '.join(missing)}" for which, missing in lacking.items())
+    raise KernelsUnavailable(f"this CPU lacks what the kernels need ({reasons})")
+
+
+def load_kernels(instruction_set: InstructionSet) -> ModuleType:
     """The compiled module; compiles it first (about 20 s) where no other process has yet.
 
     Raises:
         KernelsUnavailable: says what is missing.
     """
-    capabilities = torch.cpu.get_capabilities()
-    missing = [name for name in NEEDED_FEATURES if not capabilities.get(name)]
-    if missing:
-        raise KernelsUnavailable(f"this CPU lacks {', '.join(missing)}")
-    directory = build_kernels(kernels_dir())
-    spec = importlib.util.spec_from_file_location(MODULE_NAME, directory / f"{MODULE_NAME}.so")
+    directory = build_kernels(kernels_dir(), instruction_set)
+    name = instruction_set.module_name
+    spec = importlib.util.spec_from_file_location(name, directory / f"{name}.so")
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
@@ -81,33 +124,36 @@ def load_kernels() -> ModuleType:
     return module
 
 
-def build_kernels(directory: Path) -> Path:
+def build_kernels(directory: Path, instruction_set: InstructionSet) -> Path:
     """Compiles the kernels into a directory below `directory`, unless they are there.
 
     Raises:
         KernelsUnavailable: there is no compiler, or no place to write to.
     """
     try:
-        return build_once(directory / kernels_digest(), _compile)
+        return build_once(
+            directory / kernels_digest(instruction_set),
+            lambda target: _compile(target, instruction_set),
+        )
     except ModelUnavailable as exc:
         raise KernelsUnavailable(str(exc)) from exc
 
 
-def kernels_digest() -> str:
-    """Names the source, and the Python that the module is for."""
+def kernels_digest(instruction_set: InstructionSet) -> str:
+    """Names the source, the instructions, and the Python that the module is for."""
     digest = blake2b(digest_size=8)
     for path in sorted(_SOURCES.iterdir()):
         digest.update(path.read_bytes())
     suffix = str(sysconfig.get_config_var("EXT_SUFFIX"))
-    digest.update(" ".join((*_FLAGS, suffix)).encode())
+    digest.update(" ".join((*instruction_set.all_flags, suffix)).encode())
     return digest.hexdigest()
 
 
-def _compile(directory: Path) -> None:
+def _compile(directory: Path, instruction_set: InstructionSet) -> None:
     compiler = shutil.which("c++") or shutil.which("g++")
     if compiler is None:
         raise KernelsUnavailable("there is no C++ compiler")
-    log.info("kernels.compiling", compiler=compiler)
+    log.info("kernels.compiling", compiler=compiler, instruction_set=instruction_set.name)
     # Of torch only its copy of pybind11: the kernels take numpy's arrays and bind to no torch.
     includes = [
         f"-isystem{path}"
@@ -116,10 +162,10 @@ def _compile(directory: Path) -> None:
     with tempfile.TemporaryDirectory(dir=directory) as objects:
         units = {path: Path(objects) / f"{path.stem}.o" for path in _SOURCES.glob("*.cpp")}
         _run_all(
-            [compiler, *_FLAGS, *includes, "-c", str(source), "-o", str(unit)]
+            [compiler, *instruction_set.all_flags, *includes, "-c", str(source), "-o", str(unit)]
             for source, unit in units.items()
         )
-        module = directory / f"{MODULE_NAME}.so"
+        module = directory / f"{instruction_set.module_name}.so"
         _run_all([[compiler, "-shared", *map(str, units.values()), "-o", str(module)]])
 
 
@@ -145,11 +191,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--out",
         type=Path,
         default=None,
-        help="where (default: TOKENMILL_KERNELS_DIR, else the cache directory)",
+        help="for all instruction sets, into this directory (default: for this machine, into"
+        " TOKENMILL_KERNELS_DIR, else the cache directory)",
     )
     chosen = parser.parse_args(arguments)
     try:
-        say(f"kernels: {build_kernels(chosen.out or kernels_dir())}")
+        sets = INSTRUCTION_SETS if chosen.out else (choose_instruction_set(),)
+        for each in sets:
+            say(f"kernels for {each.name}: {build_kernels(chosen.out or kernels_dir(), each)}")
     except KernelsUnavailable as exc:
         say(f"no native kernels: {exc}; workers compute by torch's operations instead")
         return 1

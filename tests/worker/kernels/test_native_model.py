@@ -16,13 +16,12 @@ from transformers import (
     Qwen3Config,
 )
 
-from tests.support.kernels import require_kernels
+from tests.support.kernels import BUILDS, require_kernels
 from worker.engine.model_paths import load_step_model
 from worker.engine.settings import EngineSettings
 from worker.engine.step_layout import Segment, StepLayout
 from worker.engine.step_model import StepModel
 from worker.engine.step_phases import timed
-from worker.kernels.build import load_kernels
 from worker.quant.matrices import Int4Matrix, dequantize, int8_codes
 
 BLOCK_SIZE = 32
@@ -41,9 +40,11 @@ HEADS: dict[str, Any] = {"head_dim": 32}
 ONE_KV_HEAD: dict[str, Any] = {"num_attention_heads": 2, "num_key_value_heads": 1}
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _need_kernels() -> None:
-    require_kernels()
+@pytest.fixture(scope="module", params=BUILDS)
+def kernels(request: pytest.FixtureRequest) -> str:
+    """A build of the kernels, by name."""
+    require_kernels(request.param)
+    return request.param
 
 
 @pytest.fixture(scope="module", params=["llama", "qwen2", "qwen3", "gemma3"])
@@ -70,9 +71,17 @@ def tiny_dir(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
     return path
 
 
-def load(tiny_dir: Path, path: str, dtype: str = "fp32", kv_dtype: str = "auto") -> StepModel:
+def load(
+    tiny_dir: Path, kernels: str | None, dtype: str = "fp32", kv_dtype: str = "auto"
+) -> StepModel:
+    """On a build of the kernels; None: on the plain path."""
     settings = EngineSettings(
-        path=path, dtype=dtype, kv_dtype=kv_dtype, block_size=BLOCK_SIZE, num_blocks=32
+        path="native" if kernels else "lean",
+        kernels=kernels or "auto",
+        dtype=dtype,
+        kv_dtype=kv_dtype,
+        block_size=BLOCK_SIZE,
+        num_blocks=32,
     )
     return load_step_model(tiny_dir, settings)
 
@@ -109,18 +118,20 @@ def logits_of(model: StepModel, pieces: list[tuple[int, int, int]], row: int = -
     [("fp32", "auto", 1e-4), ("bf16", "auto", 0.15), ("fp32", "int8", 0.05)],
 )
 def test_logits_are_those_of_the_plain_path(
-    tiny_dir: Path, dtype: str, kv_dtype: str, tolerance: float
+    tiny_dir: Path, kernels: str, dtype: str, kv_dtype: str, tolerance: float
 ):
-    wanted = logits_of(load(tiny_dir, "lean", dtype, kv_dtype), [(0, 0, 100)])
-    got = logits_of(load(tiny_dir, "native", dtype, kv_dtype), [(0, 0, 100)])
+    wanted = logits_of(load(tiny_dir, None, dtype, kv_dtype), [(0, 0, 100)])
+    got = logits_of(load(tiny_dir, kernels, dtype, kv_dtype), [(0, 0, 100)])
     assert (got - wanted).abs().max() <= tolerance * wanted.abs().max()
 
 
 @pytest.mark.parametrize(
     ("dtype", "kv_dtype"), [("fp32", "auto"), ("bf16", "auto"), ("bf16", "int8")]
 )
-def test_no_company_chunk_or_thread_changes_a_bit(tiny_dir: Path, dtype: str, kv_dtype: str):
-    model = load(tiny_dir, "native", dtype, kv_dtype)
+def test_no_company_chunk_or_thread_changes_a_bit(
+    tiny_dir: Path, kernels: str, dtype: str, kv_dtype: str
+):
+    model = load(tiny_dir, kernels, dtype, kv_dtype)
     alone = logits_of(model, [(0, 0, 100)])
     for start in range(0, 100, 13):
         chunked = logits_of(model, [(8, start, min(100, start + 13))])
@@ -130,20 +141,20 @@ def test_no_company_chunk_or_thread_changes_a_bit(tiny_dir: Path, dtype: str, kv
     assert torch.equal(decoded, alone)
     torch.set_num_threads(1)
     try:
-        one_thread = logits_of(load(tiny_dir, "native", dtype, kv_dtype), [(0, 0, 100)])
+        one_thread = logits_of(load(tiny_dir, kernels, dtype, kv_dtype), [(0, 0, 100)])
     finally:
         torch.set_num_threads(2)
     assert torch.equal(one_thread, alone)
 
 
-def test_rows_of_a_long_prompt_are_shared_out_without_a_bit_changed(tiny_dir: Path):
-    model = load(tiny_dir, "native", "bf16")
+def test_rows_of_a_long_prompt_are_shared_out_without_a_bit_changed(tiny_dir: Path, kernels: str):
+    model = load(tiny_dir, kernels, "bf16")
     alone = logits_of(model, [(0, 0, 100)])
     assert torch.equal(logits_of(model, [(8, 0, 77), (0, 0, 100)]), alone)
 
 
-def test_phases_are_timed_for_whoever_asks(tiny_dir: Path):
-    model = load(tiny_dir, "native")
+def test_phases_are_timed_for_whoever_asks(tiny_dir: Path, kernels: str):
+    model = load(tiny_dir, kernels)
     with timed() as seconds:
         logits_of(model, [(0, 0, 40)])
     logits_of(model, [(0, 0, 40)])
@@ -152,9 +163,9 @@ def test_phases_are_timed_for_whoever_asks(tiny_dir: Path):
     assert seconds["attention"] > 0
 
 
-def test_what_a_block_held_before_reaches_nobody(tiny_dir: Path):
+def test_what_a_block_held_before_reaches_nobody(tiny_dir: Path, kernels: str):
     for kv_dtype in ("auto", "int8"):
-        model = load(tiny_dir, "native", "bf16", kv_dtype)
+        model = load(tiny_dir, kernels, "bf16", kv_dtype)
         clean = logits_of(model, [(0, 0, 45)])
         pool: Any = model.pool
         spoilt = ("key_scales", "value_scales") if kv_dtype == "int8" else ("keys", "values")
@@ -165,9 +176,11 @@ def test_what_a_block_held_before_reaches_nobody(tiny_dir: Path):
 
 @pytest.mark.parametrize("num_rows", [1, 3, 4, 9])
 @pytest.mark.parametrize("is_precise", [False, True])
-def test_int8_products_are_close_and_rows_do_not_feel_each_other(num_rows: int, is_precise: bool):
+def test_int8_products_are_close_and_rows_do_not_feel_each_other(
+    kernels: str, num_rows: int, is_precise: bool
+):
     torch.manual_seed(num_rows)
-    stack = small_stack()
+    stack = small_stack(kernels)
     codes = torch.randint(-127, 128, (41, 128), dtype=torch.int8)
     scales = torch.rand(41) + 0.5
     matrix = stack.add_matrix(codes.numpy(), scales.numpy(), None, is_precise, False)
@@ -186,10 +199,10 @@ def test_int8_products_are_close_and_rows_do_not_feel_each_other(num_rows: int, 
 @pytest.mark.parametrize("num_rows", [1, 7, 30])
 @pytest.mark.parametrize("is_precise", [False, True])
 def test_int4_products_are_those_of_the_int8_codes_that_they_stand_for(
-    num_rows: int, is_precise: bool
+    kernels: str, num_rows: int, is_precise: bool
 ):
     torch.manual_seed(num_rows)
-    stack = small_stack()
+    stack = small_stack(kernels)
     packed = torch.randint(0, 256, (41, 64), dtype=torch.uint8)
     steps = torch.randint(1, 18, (41, 4), dtype=torch.uint8)
     bases = torch.randint(-128, 128, (41, 4), dtype=torch.int8)
@@ -205,8 +218,8 @@ def test_int4_products_are_those_of_the_int8_codes_that_they_stand_for(
     assert numpy.array_equal(stack.look_up(matrix, ids), dequantize(four).numpy())
 
 
-def small_stack() -> Any:
-    return load_kernels().Stack(
+def small_stack(kernels: str) -> Any:
+    return require_kernels(kernels).Stack(
         hidden=128,
         ffn=128,
         num_heads=1,
@@ -220,8 +233,8 @@ def small_stack() -> Any:
     )
 
 
-def test_the_door_refuses_what_the_kernels_could_not_survive(tiny_dir: Path):
-    stack = small_stack()
+def test_the_door_refuses_what_the_kernels_could_not_survive(tiny_dir: Path, kernels: str):
+    stack = small_stack(kernels)
     weight = numpy.zeros((32, 128), numpy.float32)
     with pytest.raises(ValueError, match="weight is not a contiguous array"):
         stack.add_matrix(weight[:, ::2], None, None, False, False)
@@ -236,7 +249,7 @@ def test_the_door_refuses_what_the_kernels_could_not_survive(tiny_dir: Path):
         stack.look_up(matrix + 1, numpy.array([0]))
     with pytest.raises(ValueError, match=r"rows is not a contiguous array of shape \(1, 128\)"):
         stack.project(matrix, numpy.zeros((1, 64), numpy.float32), weight[0])
-    model = load(tiny_dir, "native")
+    model = load(tiny_dir, kernels)
     step = step_of(model, [(0, 0, 40)])
     step.slots[7] = 32 * BLOCK_SIZE
     with pytest.raises(ValueError, match="slots holds 1024; allowed: 0 to 1023"):

@@ -20,7 +20,12 @@ from worker.engine.lean.weights import LayerWeights, LeanWeights, num_weights
 from worker.engine.settings import EngineSettings
 from worker.engine.step_layout import StepLayout
 from worker.engine.step_phases import add, is_timed
-from worker.kernels.build import KernelsUnavailable, kernels_digest, load_kernels
+from worker.kernels.build import (
+    KernelsUnavailable,
+    choose_instruction_set,
+    kernels_digest,
+    load_kernels,
+)
 from worker.quant.matrices import FloatMatrix, Int4Matrix, Int8Matrix, Matrix, size_bytes
 
 log = structlog.get_logger(__name__)
@@ -36,7 +41,7 @@ class NativeModel:
     """A StepModel on worker/kernels/native.
 
     A row's bits depend on nothing but the row and its sequence: not on company, chunking, prefill
-    against decode, or the number of threads.
+    against decode, or the number of threads; but on the CPU's instructions (`settings.kernels`).
 
     Raises:
         NotLean: the model, or this machine, is not one that the kernels can serve.
@@ -46,7 +51,8 @@ class NativeModel:
         config = loaded.config
         _check_served(loaded, settings)
         try:
-            kernels = load_kernels()
+            self._instruction_set = choose_instruction_set(settings.kernels)
+            kernels = load_kernels(self._instruction_set)
         except KernelsUnavailable as exc:
             raise NotLean(str(exc)) from exc
         self._config = config
@@ -91,6 +97,7 @@ class NativeModel:
         log.info(
             "model.loaded",
             path="native",
+            instruction_set=self._instruction_set.name,
             architecture=config.architecture,
             precision=self._precision,
             dtype=self._pool.layout.dtype,
@@ -106,8 +113,9 @@ class NativeModel:
     @property
     def numerics(self) -> str:
         """What decides a token's bits beside the weights."""
-        # The kernels' source: it decides bits, and how values lie in a block.
-        return f"native:{kernels_digest()}:{self._precision}:{self._pool.layout.dtype}"
+        # The kernels' source and instructions: they decide bits, and how values lie in a block.
+        kernels = kernels_digest(self._instruction_set)
+        return f"native:{kernels}:{self._precision}:{self._pool.layout.dtype}"
 
     @property
     def vocab_size(self) -> int:

@@ -134,13 +134,13 @@ struct Running {
 
 // Weights of one panel's keys. Returns by what earlier answers are to be multiplied.
 template <class T>
-inline float weigh(const typename T::Sums* sums, const Scoring& scoring, int begin, int position,
+inline float weigh(const float* sums, const Scoring& scoring, int begin, int position,
                    const float* key_scales, const float* value_scales, Running& running, typename T::X* weights) {
   constexpr float kHidden = -std::numeric_limits<float>::infinity();
   const int low = scoring.window ? position - scoring.window + 1 - begin : 0, high = position - begin;
   Floats scores[2];
   for (int half = 0; half < 2; ++half) {
-    Floats score = sums[half];
+    Floats score = load(sums + half * kFloats);
     if (key_scales) score = score * load(key_scales + half * kFloats);
     // In powers of 2, which are cheaper than those of e.
     if (scoring.softcap == 0)
@@ -224,11 +224,11 @@ void attend(const Heads<T>& heads, const Heads<T>* next, const Panels<T>& keys, 
   constexpr int64_t kColumns = kPanel / T::kPerStep * kStepBytes;
   alignas(64) X scratch[2][kPanel * kMaxHeadDim];
   alignas(64) X weights[kMaxTile][kPanel];
-  typename T::Sums sums[kMaxTile][2], answers[kMaxHeadDim / kPanel][kMaxTile][2];
+  alignas(64) float sums[kMaxTile][kPanel], answers[kMaxHeadDim / kPanel][kMaxTile][kPanel];
   Running running[kMaxTile];
   for (int m = 0; m < num_heads; ++m) {
     running[m] = {all(-std::numeric_limits<float>::infinity()), zeros()};
-    for (int d = 0; d < head_dim / kPanel; ++d) answers[d][m][0] = answers[d][m][1] = T::none();
+    for (int d = 0; d < head_dim; d += kFloats) store(answers[d / kPanel][m] + d % kPanel, zeros());
   }
   const char* x = reinterpret_cast<const char*>(weights);
   PanelsAhead<T> ahead(heads, next, keys, values, scoring);
@@ -248,8 +248,10 @@ void attend(const Heads<T>& heads, const Heads<T>* next, const Panels<T>& keys, 
         const float factor = weigh<T>(sums[m], scoring, begin, heads.positions[m], key_scales, value_scales,
                                       running[first + m], weights[m]);
         if (factor != 1)
-          for (int d = 0; d < head_dim / kPanel; ++d)
-            for (auto& half : answers[d][first + m]) half = half * all(factor);
+          for (int d = 0; d < head_dim; d += kFloats) {
+            float* answer = answers[d / kPanel][first + m] + d % kPanel;
+            store(answer, load(answer) * all(factor));
+          }
       }
       w = values.ready(values.panel(block, offset, kv_head), scratch[1]);
       for (int d = 0; d < head_dim / kPanel; ++d, w += kColumns) {
@@ -270,7 +272,7 @@ void attend(const Heads<T>& heads, const Heads<T>* next, const Panels<T>& keys, 
   for (int m = 0; m < num_heads; ++m) {
     const Floats norm = all(1.0f / sum(running[m].total));
     for (int d = 0; d < head_dim; d += kFloats)
-      store(heads.outs[m] + d, answers[d / kPanel][m][d % kPanel / kFloats] * norm);
+      store(heads.outs[m] + d, load(answers[d / kPanel][m] + d % kPanel) * norm);
   }
 }
 

@@ -258,7 +258,8 @@ class Door {
 PYBIND11_MODULE(TOKENMILL_MODULE, m) {
   using tokenmill::Door;
   using py::arg;
-  py::class_<Door>(m, "Stack")
+  // Its own in each build: a process may have loaded several.
+  py::class_<Door>(m, "Stack", py::module_local())
       .def(py::init<int, int, int, int, int, float, float, float, bool, int>(), py::kw_only(), arg("hidden"), arg("ffn"),
            arg("num_heads"), arg("num_kv_heads"), arg("head_dim"), arg("eps"), arg("attention_scale"),
            arg("score_softcap"), arg("is_gelu"), arg("num_threads"))

@@ -38,23 +38,20 @@ inline void pack_int4(const Int4Source& from, const Matrix& matrix, bool is_pair
 
 // One panel in the layout of int8.
 inline void unpack_int4(const char* panel, int num_columns, char* out) {
-  const __m512i low = _mm512_set1_epi8(15), copies = _mm512_set1_epi32(0x01010101), least = _mm512_set1_epi8(1);
+  const IntLanes low = copies(0x0f0f0f0f), least = copies(0x01010101), even = copies(0x00ff00ff);
   for (int g = 0; g < num_columns / kGroup; ++g, panel += kGroupBytes, out += kGroup / 4 * kStepBytes)
-    for (int half = 0; half < 2; ++half) {
-      auto of_lanes = [&](int from) {
-        const auto* at = reinterpret_cast<const __m128i*>(panel + from + half * kFloats);
-        return _mm512_mullo_epi32(_mm512_cvtepu8_epi32(_mm_loadu_si128(at)), copies);
-      };
+    for (int lane = 0; lane < kPanel; lane += kLanes) {
       // Two bytes times a step in one 16-bit product: neither exceeds 255, so none carries over.
-      const __m512i step = _mm512_and_si512(of_lanes(0), _mm512_set1_epi16(255)), base = of_lanes(kPanel);
-      auto put = [&](int s, __m512i codes) {
-        const __m512i value = _mm512_adds_epu8(_mm512_mullo_epi16(codes, step), base);
-        _mm512_storeu_si512(out + s * kStepBytes + half * 64, _mm512_max_epu8(value, least));
+      const IntLanes step = bits_and(copies_of_bytes(panel + lane), even);
+      const IntLanes base = copies_of_bytes(panel + kPanel + lane);
+      auto put = [&](int s, IntLanes codes) {
+        const IntLanes value = add_bytes(times_16bit(codes, step), base);
+        store_lanes(out + s * kStepBytes + lane * 4, weights_of(larger_bytes(value, least)));
       };
       for (int i = 0; i < kGroup / 8; ++i) {
-        const __m512i both = _mm512_loadu_si512(panel + 2 * kPanel + i * kStepBytes + half * 64);
-        put(2 * i, _mm512_and_si512(both, low));
-        put(2 * i + 1, _mm512_and_si512(_mm512_srli_epi16(both, 4), low));
+        const IntLanes both = lanes(panel + 2 * kPanel + i * kStepBytes + lane * 4);
+        put(2 * i, bits_and(both, low));
+        put(2 * i + 1, bits_and(shifted_by_4(both), low));
       }
     }
 }

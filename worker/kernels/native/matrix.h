@@ -59,7 +59,7 @@ inline int place_of(int row, int num_rows, bool is_paired) {
 
 // Copies a row-major weight into panels; what is missing in the last one becomes 0.
 inline void pack(const char* weight, const Matrix& matrix, bool is_paired, char* panels) {
-  const int bias = matrix.precision == Precision::kInt8 ? 128 : 0;
+  const int bias = matrix.precision == Precision::kInt8 ? kCodeBias : 0;
   const int64_t row_bytes = static_cast<int64_t>(matrix.num_columns) * bytes_of(matrix.precision);
   std::memset(panels, bias, matrix.num_panels() * matrix.panel_bytes());
   for (int row = 0; row < matrix.num_rows; ++row) {
@@ -73,20 +73,20 @@ inline void pack(const char* weight, const Matrix& matrix, bool is_paired, char*
 
 // Makes values of the sums of a tile whose first row is first_row: of a row, 16 columns.
 template <class T>
-Floats finished(const Matrix& matrix, const Rows& rows, const typename T::Sums (*sums)[2], int first_row, int row,
+Floats finished(const Matrix& matrix, const Rows& rows, const typename T::Sum (*sums)[kPanel], int first_row, int row,
                 int panel, int half) {
   const int column = panel * kPanel + half * kFloats;
   Floats y;
   if constexpr (std::is_same_v<T, Int8>) {
     const int codes = matrix.is_precise ? 2 : 1;
     auto exact = [&](int code) {
-      const __m512i shift = _mm512_set1_epi32(rows.code_sums[row * codes + code] * 128);
-      return _mm512_cvtepi32_ps(_mm512_sub_epi32(sums[(row - first_row) * codes + code][half], shift));
+      return load_less(sums[(row - first_row) * codes + code] + half * kFloats,
+                       rows.code_sums[row * codes + code] * kCodeBias);
     };
     y = matrix.is_precise ? fma(exact(1), all(1.0f / 254), exact(0)) : exact(0);
     y = y * load(matrix.scales.data() + column) * all(rows.scales[row]);
   } else {
-    y = sums[row - first_row][half];
+    y = load(sums[row - first_row] + half * kFloats);
   }
   return matrix.biases.empty() ? y : y + load(matrix.biases.data() + column);
 }

@@ -21,7 +21,7 @@ inline float value_at(const Matrix& matrix, int row, int column) {
   switch (matrix.precision) {
     case Precision::kF32: return *reinterpret_cast<const float*>(at);
     case Precision::kBf16: return from_bf16(*reinterpret_cast<const bf16*>(at));
-    default: return (*reinterpret_cast<const uint8_t*>(at) - 128) * matrix.scales[row];
+    default: return static_cast<int8_t>(*at - kCodeBias) * matrix.scales[row];
   }
 }
 
@@ -33,13 +33,13 @@ constexpr int64_t kCachedBytes = 384 << 10;
 // Panels [first, last) of rows * matrix^T; finish(row, panel, left half, right half) takes them.
 template <class T, class Finish>
 void multiply(const Matrix& matrix, const Rows& rows, int first, int last, const Finish& finish) {
-  const int codes = matrix.is_precise ? 2 : 1, most = kMaxTile / codes, num_steps = matrix.num_steps();
+  const int codes = matrix.is_precise ? 2 : 1, most = kBestTile<T> / codes, num_steps = matrix.num_steps();
   const int64_t panel_bytes = matrix.panel_bytes();
   const bool is_int4 = matrix.precision == Precision::kInt4;
   static thread_local std::vector<char> unpacked;
   if (is_int4 && static_cast<int64_t>(unpacked.size()) < matrix.ready_bytes()) unpacked.resize(matrix.ready_bytes());
   const int num_chunks = static_cast<int>((rows.num_rows * codes * rows.stride + kCachedBytes - 1) / kCachedBytes);
-  typename T::Sums sums[kMaxTile][2];
+  alignas(kLine) typename T::Sum sums[kMaxTile][kPanel];
   for (int c = 0; c < num_chunks; ++c) {
     const int begin = rows.num_rows * c / num_chunks, size = rows.num_rows * (c + 1) / num_chunks - begin;
     const int num_tiles = (size + most - 1) / most;
