@@ -159,13 +159,17 @@ class Door {
     pool_.value_scales = value_scales ? reinterpret_cast<float*>(opened(*value_scales)) : nullptr;
   }
 
-  py::array_t<float> look_up(int matrix_idx, const py::array& row_ids) const {
+  py::array_t<float> look_up(int matrix_idx, const py::array& row_ids) {
     const Matrix& matrix = stack_.matrix(matrix_idx);
     const int64_t count = row_ids.size();
     const int64_t* ids = data<int64_t>(row_ids, "row_ids", {count});
     check_range(ids, count, matrix.num_rows, "row_ids");
     py::array_t<float> out({count, static_cast<int64_t>(matrix.num_columns)});
-    stack_.look_up(matrix_idx, ids, static_cast<int>(count), out.mutable_data());
+    float* to = out.mutable_data();
+    {
+      py::gil_scoped_release released;
+      stack_.look_up(matrix_idx, ids, static_cast<int>(count), to);
+    }
     return out;
   }
 

@@ -35,10 +35,14 @@ int Stack::add_rope(const RopeTable& rope) {
   return static_cast<int>(ropes_.size()) - 1;
 }
 
-void Stack::look_up(int matrix_idx, const int64_t* row_ids, int num_ids, float* out) const {
+void Stack::look_up(int matrix_idx, const int64_t* row_ids, int num_ids, float* out) {
   const Matrix& matrix = matrices_[matrix_idx];
-  for (int i = 0; i < num_ids; ++i)
-    for (int c = 0; c < matrix.num_columns; ++c) *out++ = value_at(matrix, static_cast<int>(row_ids[i]), c);
+  threads_.run([&](int thread) {
+    const Range share = share_of(num_ids, thread);
+    for (int i = share.begin; i < share.end; ++i)
+      for (int c = 0; c < matrix.num_columns; ++c)
+        out[static_cast<int64_t>(i) * matrix.num_columns + c] = value_at(matrix, static_cast<int>(row_ids[i]), c);
+  });
 }
 
 void Stack::project(int matrix_idx, const float* rows, int num_rows, const float* norm, float* out) {

@@ -68,7 +68,7 @@ class Stack {
   int num_ropes() const { return static_cast<int>(ropes_.size()); }
 
   // Rows of a matrix as float32: (num_ids, num_columns).
-  void look_up(int matrix_idx, const int64_t* row_ids, int num_ids, float* out) const;
+  void look_up(int matrix_idx, const int64_t* row_ids, int num_ids, float* out);
 
   // Runs all layers on hidden (num_rows, hidden), in place; writes the rows' K and V.
   void run(float* hidden, const Step& step, const Pool& pool);
