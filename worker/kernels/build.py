@@ -71,7 +71,7 @@ INSTRUCTION_SETS = (
     InstructionSet(
         "avx512",
         ("avx512_f", "avx512_bw", "avx512_vl", "avx512_dq", "avx512_vnni", "avx512_bf16"),
-        tuple(f"-mavx512{part}" for part in ("f", "bw", "vl", "dq", "vnni", "bf16")) + ("-mfma",),
+        (*(f"-mavx512{part}" for part in ("f", "bw", "vl", "dq", "vnni", "bf16")), "-mfma"),
     ),
     InstructionSet("avx2", ("avx2", "fma3"), ("-mavx2", "-mfma")),
 )
