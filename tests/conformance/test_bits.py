@@ -1,5 +1,6 @@
 """A request's tokens, and the bits of their logits, depend on nothing but the request: the default
-model in bfloat16 on each build of the native kernels, 64 requests in 20 orders, on four different engines."""
+model in bfloat16 on each build of the native kernels, 64 requests in 20 orders, on four different
+engines."""
 
 from __future__ import annotations
 
