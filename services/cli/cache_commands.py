@@ -17,8 +17,17 @@ if TYPE_CHECKING:
     from services.runtime.bus import Bus
     from services.wire.block_naming import PublicPrompt
 
-cache = typer.Typer(help="K/V blocks: which prompts tenants share, and the secret of their names.")
+cache = typer.Typer(
+    help="K/V blocks: what is cached, what goes first, which prompts tenants share."
+)
 
+Target = Annotated[
+    str | None,
+    typer.Option(
+        help="Cache services elsewhere, host:port by commas. Default: those of the cluster here.",
+        show_default=False,
+    ),
+]
 T = TypeVar("T")
 
 
@@ -87,6 +96,40 @@ def withdraw(
 
     _on_broker(state_dir, nats_url, lambda bus: delete(bus, name))
     typer.echo(f"{name} is not public any more")
+
+
+@cache.command()
+def stats(
+    as_json: flags.AsJson = False, target: Target = None, state_dir: flags.StateDir = None
+) -> None:
+    """Shows what each cache service holds, found and evicted, and by which policy."""
+    from dataclasses import asdict
+
+    from services.cli.cache_services import cache_targets, stats_of
+
+    found = stats_of(cache_targets(flags.state_dir_of(state_dir), target))
+    if as_json:
+        flags.print_json({name: asdict(each) for name, each in found.items()})
+        return
+    for name, each in found.items():
+        typer.echo(
+            f"{name}  {each.policy}  {each.num_blocks} blocks, {each.size_bytes >> 20} of"
+            f" {each.capacity_bytes >> 20} MiB  {each.num_hits} hits, {each.num_misses} misses,"
+            f" {each.num_puts} taken, {each.num_evictions} evicted"
+        )
+
+
+@cache.command()
+def policy(
+    name: Annotated[str, typer.Argument(help="lru, lfu, ttl or hybrid.")],
+    target: Target = None,
+    state_dir: flags.StateDir = None,
+) -> None:
+    """Changes which block goes first, on all cache services that run; all blocks stay."""
+    from services.cli.cache_services import cache_targets, set_policy
+
+    set_policy(cache_targets(flags.state_dir_of(state_dir), target), name)
+    typer.echo(f"blocks go by {name} now; TOKENMILL_POLICY says by what after a restart")
 
 
 @cache.command("rotate-secret")
