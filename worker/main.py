@@ -206,7 +206,9 @@ async def _name_blocks(process: Process[WorkerSettings], engine: Engine, bus: Bu
         layout = engine.layout
         engine.names = BlockNames(engine.model_revision, layout.text(), layout.block_size, naming)
 
-    watch = NamingWatch(naming_bucket(bus), process.settings.model_name, changed)
+    settings = process.settings
+    bucket = naming_bucket(bus, settings.queue_num_replicas)
+    watch = NamingWatch(bucket, settings.model_name, changed)
     process.spawn(watch.follow(), name="block-naming")
     await watch.known(NAMING_TIMEOUT_S)
 

@@ -20,9 +20,11 @@ log = get_logger(__name__)
 _RETRY_PAUSE_S = 0.5
 
 
-def naming_bucket(bus: Bus) -> KeyValueBucket:
-    """Where all processes of a cluster find it."""
-    return KeyValueBucket(bus, NAMING_BUCKET, what="the store of block names")
+def naming_bucket(bus: Bus, num_replicas: int = 1) -> KeyValueBucket:
+    """Where all processes of a cluster find it; whoever comes first makes it."""
+    return KeyValueBucket(
+        bus, NAMING_BUCKET, what="the store of block names", num_replicas=num_replicas
+    )
 
 
 class NamingWatch:

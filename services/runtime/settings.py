@@ -31,6 +31,10 @@ class ProcessSettings(BaseSettings):
     nats_url: str = "nats://127.0.0.1:4222"
     """The broker; several servers of a cluster are separated by commas."""
 
+    queue_num_replicas: int = Field(default=1, ge=1, le=5)
+    """Copies of what the broker keeps (queue, sessions, secret of block names); 3 on a 3-node
+    cluster. Equal in all processes."""
+
     instance_id: str = Field(default_factory=lambda: secrets.token_hex(4))
     """Name of this replica in logs and traces; drawn if unset."""
 
@@ -60,9 +64,6 @@ class QueueSettings(ProcessSettings):
 
     queue_max_bytes: int = Field(default=1 << 30, ge=1 << 20)
     """Bytes that may wait in the queue."""
-
-    queue_num_replicas: int = Field(default=1, ge=1, le=5)
-    """Copies of queue and sessions in the broker; 3 on a 3-node cluster."""
 
     def queue_limits(self) -> QueueLimits:
         """Bounds of the request stream."""

@@ -116,8 +116,9 @@ class Scheduler:
         self._spawn(self._dispatcher.holdings.keep(self._settings.ack_wait_s / KEEPS_PER_ACK_WAIT))
         self._spawn(self._reader.run())
         self._spawn(StatusReporter(self._bus, self._status).run())
-        model = self._settings.model_name
-        self._spawn(NamingWatch(naming_bucket(self._bus), model, self._kv.name_by).follow())
+        naming = naming_bucket(self._bus, self._settings.queue_num_replicas)
+        watch = NamingWatch(naming, self._settings.model_name, self._kv.name_by)
+        self._spawn(watch.follow())
         return self
 
     async def __aexit__(
