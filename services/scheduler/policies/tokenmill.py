@@ -38,7 +38,7 @@ class CostWeights:
 
     own_prefill: float = 4.0
     behind: float = 2.0
-    decode_steps: float = 60.0
+    decode_steps: float = 90.0
     miss: float = 0.02
     miss_half_life_s: float = 30.0
     shortage_s: float = 5.0
