@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.cache.command import compare_policies
+from benchmarks.cache.misses import MissPlan, measure_misses
 from benchmarks.cache.plot import plot
 from benchmarks.cache.replay import SIZES
 from benchmarks.simulator.synthetic import PREFIX, SHAPES
@@ -24,7 +25,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         prog="tokenmill bench cache",
         description="Replays a trace under every eviction policy, S3-FIFO, SIEVE and the optimum;"
-        " or measures how blocks travel.",
+        " or measures how blocks travel, or what a miss tells.",
     )
     shapes = ", ".join(f"{PREFIX}{name}" for name in SHAPES)
     what = parser.add_mutually_exclusive_group(required=True)
@@ -33,6 +34,11 @@ def main() -> int:
         "--transport",
         action="store_true",
         help="measures instead how fast blocks come through shared memory and in messages",
+    )
+    what.add_argument(
+        "--misses",
+        action="store_true",
+        help="measures instead whether a miss takes longer where another tenant has the text",
     )
     parser.add_argument("--json", action="store_true", help="print JSON, for programs")
     parser.add_argument(
@@ -45,6 +51,9 @@ def main() -> int:
     arguments = parser.parse_args()
     if arguments.transport:
         return _transport(as_json=arguments.json)
+    if arguments.misses:
+        print(json.dumps(measure_misses(MissPlan()), indent=None if arguments.json else 2))
+        return 0
     try:
         sizes = [float(text) for text in arguments.sizes.split(",")]
         if not all(0 < size <= 1 for size in sizes):
