@@ -48,6 +48,7 @@ class WorkerFacts:
     kv: KvState | None = None
     step_time: StepTimeModel | None = None
     outputs: tuple[TenantOutput, ...] = ()
+    cache_block_s: float = 0.0
 
 
 def worker_state(
@@ -114,6 +115,7 @@ class Heart:
             kv=facts.kv,
             step_time=facts.step_time,
             outputs=facts.outputs,
+            cache_block_s=facts.cache_block_s,
         )
         subject = heartbeat_subject(self._identity.model, self._identity.worker_id)
         try:

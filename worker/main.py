@@ -165,6 +165,7 @@ async def _serve(
         return WorkerFacts(
             kv=KvState(engine.model_revision, engine.layout.text(), kv_log.epoch, kv_log.event_idx),
             step_time=meter.model(),
+            cache_block_s=fetcher.block_s,
             outputs=outputs.latest(),
         )
 

@@ -62,6 +62,7 @@ class WorkerHeartbeat:
         kv: where its blocks stand; None if it does not tell of them.
         step_time: how long its steps take; None until it has measured.
         outputs: of tenants that got tokens lately.
+        cache_block_s: time to bring one block from the K/V cache service; 0 until it has measured.
     """
 
     worker_id: str
@@ -73,3 +74,4 @@ class WorkerHeartbeat:
     kv: KvState | None = None
     step_time: StepTimeModel | None = None
     outputs: tuple[TenantOutput, ...] = ()
+    cache_block_s: float = 0.0

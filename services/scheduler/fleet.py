@@ -132,6 +132,7 @@ class Fleet:
                     load.block_size,
                     times.get(worker_id, default),
                     load.max_running,
+                    worker.heartbeat.cache_block_s,
                 )
             )
         return found

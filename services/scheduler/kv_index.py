@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
@@ -46,6 +47,8 @@ class KvIndex:
         self._holders: dict[str, _Holder] = {}
         self._worker_of_bit: dict[int, str] = {}
         self._masks: dict[BlockHash, int] = {}
+        self._let_go: dict[BlockHash, None] = {}
+        self._max_let_go = max_entries // 4
 
     def __len__(self) -> int:
         return self._num_entries
@@ -94,6 +97,18 @@ class KvIndex:
         """What the worker is believed to hold."""
         holder = self._holders.get(worker_id)
         return frozenset() if holder is None else frozenset(holder.held)
+
+    def num_offered(self, hashes: Sequence[BlockHash]) -> int:
+        """Leading blocks that some worker holds, or the last one let go of lately.
+
+        The cache service was offered them; whether it still has them nobody asks here.
+        """
+        if not hashes or not self._is_offered(hashes[0]):
+            return 0
+        return bisect_left(hashes, True, key=lambda block_hash: not self._is_offered(block_hash))
+
+    def _is_offered(self, block_hash: BlockHash) -> bool:
+        return block_hash in self._masks or block_hash in self._let_go
 
     def match(self, hashes: Sequence[BlockHash]) -> dict[str, int]:
         """Leading blocks that each worker holds; workers that hold none are left out.
@@ -157,6 +172,7 @@ class KvIndex:
             del holder.held[block_hash]
         else:
             self._masks[block_hash] = self._masks.get(block_hash, 0) | holder.bit
+            self._let_go.pop(block_hash, None)
             self._num_entries += 1
         holder.held[block_hash] = None
         if self._num_entries > self._max_entries:
@@ -174,6 +190,9 @@ class KvIndex:
                 self._masks[block_hash] = left
             else:
                 del self._masks[block_hash]
+                self._let_go[block_hash] = None
+                if len(self._let_go) > self._max_let_go:
+                    del self._let_go[next(iter(self._let_go))]
 
     def _clear(self, holder: _Holder) -> None:
         self._remove(holder, list(holder.held))

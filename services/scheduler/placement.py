@@ -31,6 +31,7 @@ class Candidate:
         num_blocks: K/V blocks of its pool; 0 if not known.
         max_running: requests that its running batch can hold; 0 if not known.
         step_time: how long its steps take.
+        cache_block_s: time to bring one block from the cache service; 0: it has none.
     """
 
     worker_id: str
@@ -45,6 +46,7 @@ class Candidate:
     block_size: int = 32
     step_time: StepTimeModel = DEFAULT_STEP_TIME
     max_running: int = 0
+    cache_block_s: float = 0.0
 
     @property
     def num_free(self) -> int:

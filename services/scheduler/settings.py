@@ -30,7 +30,7 @@ class SchedulerSettings(QueueSettings):
 
     kv_index_blocks: int = Field(default=2_000_000, ge=1)
     """Most K/V blocks of all workers together of which the place is remembered; bounds memory, some
-    150 bytes a block."""
+    150 bytes a block. A quarter as many that no worker holds any more are remembered by name."""
 
     max_wait_ms: float = Field(default=0.0, ge=0)
     """How long a request may be held back so that a batch fills, ms. 0: never; the engine adds

@@ -65,6 +65,7 @@ def encode_heartbeat(heartbeat: WorkerHeartbeat) -> bytes:
             )
             for output in heartbeat.outputs
         ],
+        cache_block_s=heartbeat.cache_block_s,
     ).SerializeToString()
 
 
@@ -95,6 +96,7 @@ def decode_heartbeat(payload: bytes) -> WorkerHeartbeat:
             )
             for output in message.outputs
         ),
+        cache_block_s=message.cache_block_s,
     )
 
 

@@ -82,6 +82,12 @@ async def test_blocks_that_the_service_has_are_imported(setting: Setting) -> Non
     assert setting.engine.imported == chain_of(setting.engine, setting.request)
 
 
+async def test_the_time_of_a_block_is_known_once_one_came(setting: Setting) -> None:
+    assert setting.fetcher.block_s == 0
+    await setting.fetch()
+    assert setting.fetcher.block_s > 0
+
+
 async def test_only_blocks_that_the_engine_lacks_are_asked_for(setting: Setting) -> None:
     chain = chain_of(setting.engine, setting.request)
     setting.engine.held_hashes = {chain[0].block_hash}

@@ -60,7 +60,9 @@ class TokenmillPolicy:
     """Least cost in time; equals go to the one that was given something longest ago.
 
     The cost of a worker is the time until it gets to the request, the time that it then needs for
-    the part of the prompt that it does not hold, and what its other work suffers.
+    the part of the prompt that it does not hold, and what its other work suffers. Blocks that the
+    cache service was offered count for the time that the worker needs to bring them, by its own
+    measure, where that is less than computing them.
     """
 
     def __init__(self, index: KvIndex, weights: CostWeights | None = None) -> None:
@@ -78,6 +80,7 @@ class TokenmillPolicy:
         best: Candidate | None = None
         best_cost_s, best_placed_idx = math.inf, 0
         best_missing, best_own_s = num_prompt, 0.0
+        num_offered: int | None = None
         scores: list[Score] | None = [] if len(candidates) <= MAX_SCORES else None
         num_waiting = sum(candidate.num_waiting for candidate in candidates)
         own_weight = max(
@@ -89,7 +92,8 @@ class TokenmillPolicy:
             if num_requests >= candidate.max_requests:
                 continue
             worker_id, block_size = candidate.worker_id, candidate.block_size
-            missing = max(1, num_prompt - found.get(worker_id, 0) * block_size)
+            num_here = found.get(worker_id, 0)
+            missing = max(1, num_prompt - num_here * block_size)
             num_before = candidate.num_prefill_tokens
             model = candidate.step_time
             num_held = candidate.num_blocks - candidate.num_free_blocks
@@ -99,6 +103,16 @@ class TokenmillPolicy:
                 1, model.max_batched_tokens - candidate.num_running
             )
             own_s = missing * (token_s + model.prefill_pair_s * (num_prompt - missing / 2))
+            if candidate.cache_block_s:
+                if num_offered is None:
+                    num_offered = self._index.num_offered(entry.block_hashes)
+                num_there = num_offered - num_here
+                left = max(1, missing - num_there * block_size)
+                fetched_s = num_there * candidate.cache_block_s + left * (
+                    token_s + model.prefill_pair_s * (num_prompt - left / 2)
+                )
+                if num_there > 0 and fetched_s < own_s:
+                    missing, own_s = left, fetched_s
             cost_s = (
                 token_s * num_before
                 + own_weight * own_s

@@ -132,3 +132,17 @@ def test_the_index_converges_to_the_truth_under_loss_repetition_and_reordering(
         index.replace(log.snapshot())
     assert index.held_by("w") == frozenset(truth)
     assert len(index) == len(truth)
+
+
+def test_what_the_last_worker_let_go_of_was_offered_to_the_cache_service():
+    index = KvIndex(max_entries=16)
+    index.apply(event(1, stored=(1, 2, 3)))
+    index.apply(event(2, removed=(2, 3)))
+    assert index.num_offered(blocks(1, 2, 3, 4)) == 3
+    assert index.num_offered(blocks(4, 1)) == 0
+    assert index.num_offered(()) == 0
+    # Their number is bounded: a quarter of what the index may hold.
+    index.apply(event(3, stored=(5, 6, 7, 8)))
+    index.apply(event(4, removed=(5, 6, 7, 8)))
+    assert index.num_offered(blocks(2)) == 0
+    assert index.num_offered(blocks(5, 6, 7, 8)) == 4

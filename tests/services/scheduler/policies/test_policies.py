@@ -121,3 +121,31 @@ def test_a_cold_fleet_is_spread_by_recent_misses():
 def test_an_unknown_policy_is_an_error():
     with pytest.raises(KeyError):
         make_policy("best", KvIndex())
+
+
+def test_what_the_cache_service_was_offered_costs_the_time_to_bring_it():
+    index = index_of(holder=10)
+    policy = make_policy("tokenmill", index)
+    prefill_s = StepTimeModel().prefill_s
+    cheap = replace(worker("cheap"), cache_block_s=0.1 * BLOCK * prefill_s)
+    dear = replace(worker("dear"), cache_block_s=10 * BLOCK * prefill_s)
+    placement = policy.choose(prompt(), [dear, cheap], 0.0)
+    assert placement is not None
+    assert placement.candidate is cheap
+    assert placement.num_missing_tokens == 1
+    # A worker where loading takes longer than computing computes.
+    costs = {score.worker_id: score for score in placement.scores}
+    assert costs["dear"].num_missing_tokens == 10 * BLOCK + 1
+    # Without such a measure nothing is expected of a cache.
+    placement = policy.choose(prompt(), [worker("none")], 0.0)
+    assert placement is not None
+    assert placement.num_missing_tokens == 10 * BLOCK + 1
+
+
+def test_a_holder_goes_before_one_that_must_bring_the_blocks():
+    policy = make_policy("tokenmill", index_of(holder=10))
+    loader = replace(worker("loader"), cache_block_s=1e-4)
+    assert choose(policy, [loader, worker("holder")]) == "holder"
+    assert choose(policy, [loader, worker("holder", num_requests=63, num_prefill=40_000)]) == (
+        "loader"
+    )
