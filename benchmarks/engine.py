@@ -23,6 +23,7 @@ BYTES_PER_WEIGHT = {"fp32": 4.0, "bf16": 2.0, "fp16": 2.0, "int8": 1.0, "int4": 
 
 GEMM_OF = {"fp32": "fp32", "bf16": "bf16", "fp16": "bf16", "int8": "int8", "int4": "int8"}
 PREFILL_TOKENS = 512
+NUM_PROFILES = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,23 +113,28 @@ def measure_shares(
 ) -> dict[str, float]:
     """Shares of decode steps by phase or kind of operation; torch's profiler slows steps a little.
 
-    The prefill is taken out by measuring it alone.
+    The prefill is taken out by measuring it alone; of a large batch it takes longer than the steps,
+    so that one disturbed run would show in all shares: medians of several.
     """
-    whole, first = (
-        child.ask(
-            {
-                "do": "profile",
-                "prompts": stream.prompts(batch_size, plan.prompt_tokens),
-                "max_tokens": max_tokens,
-            }
-        )
-        for max_tokens in (max(2, plan.decode_tokens // 3), 1)
-    )
-    seconds = {
-        kind: max(0.0, own_s - first["operations"].get(kind, 0.0))
-        for kind, own_s in whole["operations"].items()
-    }
-    return _shares(seconds, whole["wall_s"] - first["wall_s"])
+    lengths = {"whole": max(2, plan.decode_tokens // 3), "first": 1}
+    runs: dict[str, list[dict[str, Any]]] = {name: [] for name in lengths}
+    for _ in range(NUM_PROFILES):
+        for name, max_tokens in lengths.items():
+            prompts = stream.prompts(batch_size, plan.prompt_tokens)
+            runs[name].append(
+                child.ask({"do": "profile", "prompts": prompts, "max_tokens": max_tokens})
+            )
+
+    def median(name: str, seconds_of: Callable[[dict[str, Any]], float]) -> float:
+        return statistics.median(seconds_of(run) for run in runs[name])
+
+    def own_s(name: str, kind: str) -> float:
+        return median(name, lambda run: run["operations"].get(kind, 0.0))
+
+    kinds = {kind for run in runs["whole"] for kind in run["operations"]}
+    seconds = {kind: max(0.0, own_s("whole", kind) - own_s("first", kind)) for kind in kinds}
+    walls = (median(name, lambda run: run["wall_s"]) for name in ("whole", "first"))
+    return _shares(seconds, next(walls) - next(walls))
 
 
 def measure_prefill_shares(child: Ordered, stream: TokenStream) -> dict[str, float]:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks.engine import EnginePlan, measure_engine
+from benchmarks.engine import EnginePlan, measure_engine, measure_shares
 from benchmarks.engine_ratios import batch_8_over_1, int8_over_fp32
 from benchmarks.kv_cache import KvCachePlan, measure_kv_cache
 from benchmarks.prose import TokenStream
@@ -54,6 +54,22 @@ def test_rates_shares_and_rooflines_are_those_of_the_steps():
     assert figures["prefill_tps_512"] == 1000.0
     assert figures["step_shares"]["1"] == {"linear": 0.5, "between operations": 0.5}
     assert figures["weight_bytes_per_step"] == 2000
+
+
+def test_one_disturbed_run_does_not_show_in_the_shares():
+    child = DisturbedOnce("bf16", [])
+    assert measure_shares(child, PLAN, stream(), 1) == {"linear": 0.5, "between operations": 0.5}
+
+
+class DisturbedOnce(FakeEngineChild):
+    """Takes a second longer the first time that it is profiled."""
+
+    def ask(self, order: Mapping[str, Any]) -> dict[str, Any]:
+        figures = super().ask(order)
+        if len(self.log) == 1:
+            figures["wall_s"] += 1
+            figures["operations"]["linear"] += 1
+        return figures
 
 
 def test_precisions_take_turns_and_each_goes_first_as_often():
