@@ -27,6 +27,9 @@ from worker.engine.port import Engine
 
 log = get_logger(__name__)
 
+CHECKED_AT_ONCE = 12
+"""Blocks that are checked while those before them are copied into the pool."""
+
 
 NEW_SHARE = 0.2
 """Of the newest fetch in `block_s`: some ten fetches are remembered."""
@@ -165,10 +168,16 @@ class CacheFetcher:
     async def _use(
         self, received: Sequence[BlockPayload], hashes: Sequence[BlockHash]
     ) -> tuple[int, str]:
-        if not received:
-            return 0, ""
-        # Checksums over many megabytes would hold up everybody's tokens.
-        checked = await asyncio.to_thread(check_blocks, received, hashes, self._engine.layout)
-        if checked.blocks:
-            self._engine.import_blocks(checked.blocks)
-        return len(checked.blocks), checked.fault
+        num_used = 0
+        for start in range(0, len(received), CHECKED_AT_ONCE):
+            some = slice(start, start + CHECKED_AT_ONCE)
+            # Checksums over many megabytes would hold up everybody's tokens.
+            checked = await asyncio.to_thread(
+                check_blocks, received[some], hashes[some], self._engine.layout
+            )
+            if checked.blocks:
+                self._engine.import_blocks(checked.blocks)
+            num_used += len(checked.blocks)
+            if checked.fault:
+                return num_used, checked.fault
+        return num_used, ""
