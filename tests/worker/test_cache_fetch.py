@@ -25,7 +25,7 @@ from tests.worker.fake_cache import (
 from tests.worker.fake_stepper import FakeStepper
 from tests.worker.rig import make_request
 from worker.cache_client import CacheClient
-from worker.cache_fetch import CacheFetcher, FetchTimeouts
+from worker.cache_fetch import CHECKED_AT_ONCE, CacheFetcher, FetchTimeouts
 from worker.circuit_breaker import CircuitBreaker
 
 BLOCK_BYTES = 8
@@ -150,6 +150,19 @@ async def test_blocks_before_a_damaged_one_are_used(setting: Setting) -> None:
     setting.cache.lie = lambda block: flipped(block) if block.block_hash == last else block
     await setting.fetch()
     assert setting.imported() == 2
+
+
+async def test_of_many_blocks_those_before_a_damaged_one_are_used(setting: Setting) -> None:
+    setting.request = make_request("req-2", "", prompt_token_ids=tuple(range(4 * 40 + 1)))
+    chain = chain_of(setting.engine, setting.request)
+    setting.cache.keep(*chain)
+    await setting.fetch()
+    assert setting.engine.imported == chain
+    setting.engine.imported.clear()
+    damaged = chain[CHECKED_AT_ONCE + 2].block_hash
+    setting.cache.lie = lambda block: flipped(block) if block.block_hash == damaged else block
+    await setting.fetch()
+    assert setting.engine.imported == chain[: CHECKED_AT_ONCE + 2]
 
 
 async def test_a_service_that_claims_more_than_it_sends_costs_nothing(setting: Setting) -> None:
