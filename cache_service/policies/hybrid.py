@@ -1,8 +1,9 @@
-"""Follows whichever policy would have hit most of late."""
+"""Keeps what those policies keep that would have hit most of late."""
 
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -13,9 +14,13 @@ from cache_service.policies.shadow import Shadow
 from cache_service.policies.simple import LfuPolicy, LruPolicy
 from services.core.blocks import BlockHash
 
-_LEAD_HITS, _LEAD_OF_CAPACITY, _MAX_LEAD_OF_CAPACITY = 24.0, 0.02, 100.0
-"""What an expert must be ahead by, in hits: luck is no lead, and a change is paid with misses
-until what the new leader keeps is here."""
+_LUCK_HITS, _LUCK_SHARE = 60.0, 0.02
+"""An expert that is behind the best by so many hits, or by so much of the best one's, has 1/e of a
+voice. With less luck decides who is heard; with more the worse outvote the better."""
+
+_FULL_VOICE = 16
+_REWEIGH = 64
+"""Requests after which voices are worked out anew; all blocks are ranked anew if they changed."""
 
 _SHORTER = 3.0
 """A second frequency fades so much sooner: how long popularity lasts is a workload's own."""
@@ -30,66 +35,72 @@ _MAX_ANNOUNCED = 65_536
 _MAX_CAPACITY = 1 << 20
 """Of an expert while the store has room: what is asked for may never come."""
 
-_KEPT = 1 << 60
-"""Added to the rank of what the leader keeps; ranks are ticks, one for each request or block."""
+_VOICE = 1 << 60
+"""Rank of one part of a voice; below it are ticks, one for each request or block."""
 
 
 @dataclass(slots=True)
 class _Expert:
+    """One policy.
+
+    Attributes:
+        share: of a full voice that it has when it is the best.
+        score: hits of late.
+        voice: what its word counts, in parts of _FULL_VOICE.
+    """
+
     shadow: Shadow
+    share: float
     score: float = 0.0
+    voice: int = 0
 
 
 class HybridPolicy:
-    """Keeps what the leading expert keeps.
+    """Keeps what the experts keep, each heard by how much it would have hit of late.
 
     Each expert (recency, learned reuse, frequency that fades slowly and quickly) runs on the same
-    requests as a shadow of the same size, without bytes. The one with the most hits of late leads,
-    recency to begin with, and what it does not keep goes first. So the hybrid is as good as the
-    best expert, but for the time that it takes to see who that is.
+    requests as a shadow of the same size, without bytes. A block's rank is the sum of the voices of
+    the experts that keep it. Far behind the best an expert has none; the two frequencies share one.
     """
 
     def __init__(self, lfu_half_life_s: float) -> None:
-        policies: list[EvictionPolicy] = [
-            LruPolicy(),
-            ReusePolicy(),
-            LfuPolicy(lfu_half_life_s),
-            LfuPolicy(lfu_half_life_s / _SHORTER, min_gone=_MIN_MEMORY_BLOCKS),
+        policies: list[tuple[EvictionPolicy, float]] = [
+            (LruPolicy(), 1.0),
+            (ReusePolicy(), 1.0),
+            (LfuPolicy(lfu_half_life_s), 0.5),
+            (LfuPolicy(lfu_half_life_s / _SHORTER, min_gone=_MIN_MEMORY_BLOCKS), 0.5),
         ]
-        self._experts = [_Expert(Shadow(policy, _MAX_CAPACITY)) for policy in policies]
-        self._leader = self._experts[0]
-        # Rank: what the leader keeps goes last; then the longest unused first.
+        self._experts = [
+            _Expert(Shadow(policy, _MAX_CAPACITY), share) for policy, share in policies
+        ]
+        # Rank: voices, then the longest unused first.
         self._leaves = LeafOrder()
         self._ticks = itertools.count()
+        self._num_requests = 0
         # Named by a request: the experts have heard of them before they come.
         self._announced: set[BlockHash] = set()
-
-    @property
-    def leader(self) -> EvictionPolicy:
-        """The expert that is followed now."""
-        return self._leader.shadow.policy
+        self._weigh()
 
     def used(self, chain: Sequence[BlockHash], now_s: float) -> None:
-        """Lets every expert serve the request, and follows the best of them."""
-        capacity = self._leader.shadow.capacity
-        memory = max(_MIN_MEMORY_BLOCKS, _MEMORY_CAPACITIES * capacity)
+        """Lets every expert serve the request, and hears them."""
+        memory = max(_MIN_MEMORY_BLOCKS, _MEMORY_CAPACITIES * self._experts[0].shadow.capacity)
         fade = max(0.0, 1 - len(chain) / memory)
-        evicted: list[BlockHash] = []
         for expert in self._experts:
             access = expert.shadow.access(chain, now_s)
             expert.score = expert.score * fade + access.num_hits
-            if expert is self._leader:
-                evicted = access.evicted
-        self._rerank(evicted)
-        leaves, held, tick = self._leaves, self._leader.shadow.held, next(self._ticks)
+            if expert.voice:
+                self._rerank(access.evicted)
+        self._num_requests += 1
+        if self._num_requests % _REWEIGH == 0:
+            self._weigh()
+        leaves, tick = self._leaves, next(self._ticks)
         for block_hash in chain:
             if block_hash in leaves:
-                leaves.rerank(block_hash, tick + _KEPT if block_hash in held else tick)
+                leaves.rerank(block_hash, self._rank(block_hash, tick))
             else:
                 self._announced.add(block_hash)
         if len(self._announced) > _MAX_ANNOUNCED:
             self._announced.clear()
-        self._follow_the_best()
 
     def add(self, block_hash: BlockHash, parent_hash: BlockHash, now_s: float) -> None:
         """Takes it; experts that have not heard of it take it as well."""
@@ -106,26 +117,34 @@ class HybridPolicy:
         self._leaves.remove(block_hash)
 
     def coldest_first(self, now_s: float) -> Iterator[BlockHash]:
-        """First what the leader does not keep; the longest unused first in both parts."""
+        """First what the fewest keep; the longest unused first among equals."""
         # One goes now: the room of an expert is what then is left.
         for expert in self._experts:
             expert.shadow.capacity = max(1, len(self._leaves) - 1)
-        self._rerank(self._leader.shadow.trim(now_s))
+            evicted = expert.shadow.trim(now_s)
+            if expert.voice:
+                self._rerank(evicted)
         return self._leaves.lowest_first()
 
-    def _follow_the_best(self) -> None:
-        of_capacity = _LEAD_OF_CAPACITY * self._leader.shadow.capacity
-        lead = _LEAD_HITS + min(_MAX_LEAD_OF_CAPACITY, of_capacity)
-        best = max(self._experts, key=lambda expert: expert.score)
-        if best.score > self._leader.score + lead:
-            self._leader = best
+    def _weigh(self) -> None:
+        best = max(expert.score for expert in self._experts)
+        luck = max(_LUCK_HITS, _LUCK_SHARE * best)
+        before = [expert.voice for expert in self._experts]
+        for expert in self._experts:
+            share = expert.share * math.exp((expert.score - best) / luck)
+            expert.voice = round(_FULL_VOICE * share)
+        if before != [expert.voice for expert in self._experts]:
             self._rerank(list(self._leaves))
 
     def _rerank(self, block_hashes: Iterable[BlockHash]) -> None:
         for block_hash in block_hashes:
             if block_hash in self._leaves:
-                tick = self._leaves.rank_of(block_hash) % _KEPT
+                tick = self._leaves.rank_of(block_hash) % _VOICE
                 self._leaves.rerank(block_hash, self._rank(block_hash, tick))
 
     def _rank(self, block_hash: BlockHash, tick: int) -> int:
-        return tick + _KEPT if block_hash in self._leader.shadow.held else tick
+        voices = 0
+        for expert in self._experts:
+            if block_hash in expert.shadow.held:
+                voices += expert.voice
+        return tick + voices * _VOICE
