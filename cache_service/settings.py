@@ -26,8 +26,8 @@ class CacheSettings(ProcessSettings):
     capacity_bytes), shm (else the service does not start) or grpc (never)."""
 
     policy: PolicyName = PolicyName.HYBRID
-    """Which block goes first when room is needed: lru, lfu, ttl or hybrid, which follows the best
-    of several. May be changed while the service runs (SetPolicy)."""
+    """Which block goes first when room is needed: lru, lfu, ttl or hybrid, which hears several
+    by their hits of late. May be changed while the service runs (`tokenmill cache policy`)."""
 
     ttl_s: float = Field(default=86_400.0, gt=0)
     """Blocks unused for so long go at the next sweep, seconds. A chat session lives as long."""
