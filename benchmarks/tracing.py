@@ -1,4 +1,4 @@
-"""Throughput with tracing and without, of two clusters that are asked in turn."""
+"""Throughput with tracing and without, of pairs of clusters that are asked in turn."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class TracingPlan:
     """What to ask.
 
     Attributes:
-        num_rounds: pairs; which side goes first alternates.
+        num_rounds: of each pair of clusters; which side goes first alternates.
         num_requests: of each side in a round.
         concurrency: of them at once.
     """
@@ -47,21 +47,64 @@ class Side:
         return sum(cpu_seconds(pid) for pid in self.pids)
 
 
-def compare_tracing(on: Side, off: Side, model: str, plan: TracingPlan) -> dict[str, Any]:
-    """Asks both sides in turn.
+@dataclass(frozen=True, slots=True)
+class Half:
+    """What one pair of clusters did; each figure by side, `on` or `off`, in order of the rounds."""
 
-    Returns:
-        tokens/s of each round, their medians, and the share of throughput that tracing costs: one
-        less the median of the rounds' ratios. Negative if tracing was faster, which is noise. And
-        the CPU time of a token on each side, which on a shared machine is the steadier figure.
-    """
+    tokens_per_s: dict[str, list[float]]
+    cpu_ms_per_token: dict[str, list[float]]
+
+    def ratios(self) -> list[float]:
+        """Throughput with tracing by that without, of each round."""
+        rates = self.tokens_per_s
+        return [on / off for on, off in zip(rates["on"], rates["off"], strict=True)]
+
+    def cpu_ratio(self) -> float:
+        """The same of the median CPU times."""
+        by_side = self.cpu_ms_per_token
+        return statistics.median(by_side["on"]) / statistics.median(by_side["off"])
+
+
+def compare_tracing(on: Side, off: Side, model: str, plan: TracingPlan) -> Half:
+    """Asks both sides in turn."""
     return asyncio.run(_compare(on, off, model, plan))
 
 
-async def _compare(on: Side, off: Side, model: str, plan: TracingPlan) -> dict[str, Any]:
+def sum_up(halves: Sequence[Half]) -> dict[str, Any]:
+    """One figure of several pairs of clusters.
+
+    Two clusters that do the same differ by some percent for as long as they live, so that each
+    side is to be started first in as many pairs.
+
+    Returns:
+        tokens/s of each round, and the share of throughput that tracing costs: one less the
+        geometric mean of the halves' median ratios. Negative if tracing was faster, which is noise.
+        And the same of the CPU time of a token, which on a shared machine is the steadier figure.
+    """
+    medians = [statistics.median(half.ratios()) for half in halves]
+    all_ratios = [ratio for half in halves for ratio in half.ratios()]
+    spread = statistics.quantiles(all_ratios, n=4)
+    found: dict[str, Any] = {
+        "rounds": len(all_ratios),
+        "cost_share": round(1 - statistics.geometric_mean(medians), 4),
+        "cost_share_of_pairs": [round(1 - median, 4) for median in medians],
+        "cost_share_quartiles": [round(1 - spread[2], 4), round(1 - spread[0], 4)],
+        "cpu_cost_share": round(statistics.geometric_mean(h.cpu_ratio() for h in halves) - 1, 4),
+        "cpu_cost_share_of_pairs": [round(half.cpu_ratio() - 1, 4) for half in halves],
+    }
+    for side in ("on", "off"):
+        rates = [rate for half in halves for rate in half.tokens_per_s[side]]
+        cpu_ms = [ms for half in halves for ms in half.cpu_ms_per_token[side]]
+        found[f"tokens_per_s_{side}"] = [round(rate, 1) for rate in rates]
+        found[f"median_{side}"] = round(statistics.median(rates), 1)
+        found[f"cpu_ms_per_token_{side}"] = round(statistics.median(cpu_ms), 3)
+    return found
+
+
+async def _compare(on: Side, off: Side, model: str, plan: TracingPlan) -> Half:
     sides = {"on": on, "off": off}
-    rates: dict[str, list[float]] = {"on": [], "off": []}
-    cpu_s: dict[str, list[float]] = {"on": [], "off": []}
+    half = Half({"on": [], "off": []}, {"on": [], "off": []})
+    num_tokens = plan.num_requests * plan.max_tokens
     async with httpx.AsyncClient(timeout=300, trust_env=False) as client:
         for side in sides.values():
             await _tokens_per_s(client, side.url, model, plan)
@@ -69,26 +112,13 @@ async def _compare(on: Side, off: Side, model: str, plan: TracingPlan) -> dict[s
             order = ("on", "off") if idx % 2 == 0 else ("off", "on")
             for name in order:
                 before_s = sides[name].cpu_s()
-                rates[name].append(await _tokens_per_s(client, sides[name].url, model, plan))
+                rate = await _tokens_per_s(client, sides[name].url, model, plan)
+                half.tokens_per_s[name].append(rate)
                 # What is told of a run comes a little after it.
                 await asyncio.sleep(SPANS_LEAVE_S)
-                cpu_s[name].append(sides[name].cpu_s() - before_s)
-    num_tokens = plan.num_requests * plan.max_tokens
-    cpu_ms = {name: statistics.median(of) / num_tokens * 1000 for name, of in cpu_s.items()}
-    ratios = [on / off for on, off in zip(rates["on"], rates["off"], strict=True)]
-    spread = statistics.quantiles(ratios, n=4) if len(ratios) > 1 else [ratios[0]] * 3
-    return {
-        "rounds": plan.num_rounds,
-        "tokens_per_s_on": [round(rate, 1) for rate in rates["on"]],
-        "tokens_per_s_off": [round(rate, 1) for rate in rates["off"]],
-        "median_on": round(statistics.median(rates["on"]), 1),
-        "median_off": round(statistics.median(rates["off"]), 1),
-        "cost_share": round(1 - statistics.median(ratios), 4),
-        "cpu_ms_per_token_on": round(cpu_ms["on"], 3),
-        "cpu_ms_per_token_off": round(cpu_ms["off"], 3),
-        "cpu_cost_share": round(cpu_ms["on"] / cpu_ms["off"] - 1, 4),
-        "cost_share_quartiles": [round(1 - spread[2], 4), round(1 - spread[0], 4)],
-    }
+                spent_s = sides[name].cpu_s() - before_s
+                half.cpu_ms_per_token[name].append(spent_s / num_tokens * 1000)
+    return half
 
 
 async def _tokens_per_s(

@@ -67,6 +67,10 @@ class GatewaySettings(QueueSettings):
     traces_url: str = ""
     """HTTP address of the embedded trace store, for explanations; empty: there is none."""
 
+    traces_slow_s: float = Field(default=10.0, gt=0)
+    """A request that took so long, seconds, is traced whatever the sampler said, as is a failed
+    one."""
+
     request_timeout_s: float = Field(default=300.0, gt=0)
     """Longest life of a request, queue included, seconds; callers may ask for less, not more."""
 
@@ -98,6 +102,11 @@ class GatewaySettings(QueueSettings):
 
     result_cache_ttl_s: float = Field(default=3600.0, ge=1)
     """A kept result is forgotten after this long, seconds."""
+
+    @property
+    def traces_slow_after_s(self) -> float | None:
+        """Gateways judge: they see how requests end."""
+        return self.traces_slow_s
 
     @property
     def asks_for_keys(self) -> bool:

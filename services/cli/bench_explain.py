@@ -16,6 +16,7 @@ from services.cli.explain.explanation import Explanation
 from services.cli.explain.lookup import explain_request
 from services.cli.failure import CommandFailed
 from services.cli.own_cluster import own_cluster
+from services.cli.traces.asking import Asking
 from services.runtime import faults
 
 # Above the delay: what comes late must not be given up.
@@ -100,4 +101,5 @@ def _sum_up(state: ClusterState, num_requests: int) -> dict[str, Any]:
 def _explained(state: ClusterState, asked: list[Asked]) -> list[Explanation]:
     time.sleep(_SPANS_ARRIVE_S)
     assert state.traces_file is not None
-    return [explain_request(Path(state.traces_file), one.request_id) for one in asked]
+    file, asking = Path(state.traces_file), Asking(state.nats_url)
+    return [explain_request(file, one.request_id, asking) for one in asked]

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import ExitStack, contextmanager, nullcontext
+from multiprocessing import get_context
 from typing import Any
 
-from benchmarks.tracing import Side, TracingPlan, compare_tracing
+from benchmarks.tracing import Half, Side, TracingPlan, compare_tracing, sum_up
+from services.cli.cluster.build import traces_go_elsewhere
 from services.cli.cluster.plan import LOW_PRIORITY
 from services.cli.cluster.state import ClusterState
 from services.cli.failure import CommandFailed
@@ -17,22 +20,42 @@ _OFF = "OTEL_SDK_DISABLED"
 
 
 def tracing(plan: TracingPlan, *, model: str | None, engine: str) -> dict[str, Any]:
-    """Starts two clusters, one that traces as by default and one that does not, and asks in turn.
+    """Compares clusters that trace as by default with some that do not; each is once the older.
 
     Raises:
         CommandFailed: a cluster cannot be started, or the shell sends traces elsewhere.
     """
-    with own_cluster(model=model, engine=engine) as on:
-        if on.traces_file is None:
-            raise CommandFailed("traces go elsewhere, or nowhere: unset the OTEL_ variables")
-        with _untraced(), own_cluster(model=model, engine=engine) as off:
-            os.nice(LOW_PRIORITY)
-            return {
-                "engine": engine,
-                "model": on.model_name,
-                "num_cpus": os.cpu_count(),
-                **compare_tracing(_side(on), _side(off), on.model_name, plan),
+    if traces_go_elsewhere():
+        raise CommandFailed("traces go elsewhere, or nowhere: unset the OTEL_ variables")
+    halves: list[Half] = []
+    for order in (("on", "off"), ("off", "on")):
+        with ExitStack() as stack:
+            states = {
+                name: stack.enter_context(_cluster(name, model=model, engine=engine))
+                for name in order
             }
+            on, off = states["on"], states["off"]
+            # Whoever asks must not take a worker's time.
+            with ProcessPoolExecutor(1, get_context("spawn"), os.nice, (LOW_PRIORITY,)) as pool:
+                sides = _side(on), _side(off)
+                halves.append(pool.submit(compare_tracing, *sides, on.model_name, plan).result())
+    return {
+        "engine": engine,
+        "model": on.model_name,
+        "num_cpus": os.cpu_count(),
+        **sum_up(halves),
+    }
+
+
+@contextmanager
+def _cluster(side: str, *, model: str | None, engine: str) -> Iterator[ClusterState]:
+    with _untraced() if side == "off" else nullcontext():
+        started = own_cluster(model=model, engine=engine)
+        state = started.__enter__()
+    try:
+        yield state
+    finally:
+        started.__exit__(None, None, None)
 
 
 def _side(state: ClusterState) -> Side:

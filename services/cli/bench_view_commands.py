@@ -42,7 +42,7 @@ def bench_tracing(
     model: flags.Model = None,
     engine: flags.Engine = "torch",
 ) -> None:
-    """What tracing costs of the throughput: two clusters, one without, asked in turn."""
+    """What tracing costs: pairs of clusters, one without, asked in turn."""
     from benchmarks.tracing import TracingPlan
     from services.cli.bench_tracing import tracing as command
 

@@ -203,10 +203,12 @@ def trace(
 ) -> None:
     """Shows where the time of a request went, as a tree over all processes."""
     from services.cli.terminal import out
+    from services.cli.traces.asking import asking_of
     from services.cli.traces.lookup import find_trace
     from services.cli.traces.render import render_tree, trace_as_json
 
-    found = find_trace(flags.state_dir_of(state_dir) / "traces.sqlite", request_id)
+    cluster_dir = flags.state_dir_of(state_dir)
+    found = find_trace(cluster_dir / "traces.sqlite", request_id, asking=asking_of(cluster_dir))
     if as_json:
         flags.print_json(trace_as_json(found.tree.trace_id, found.spans, found.linked))
     else:
@@ -220,7 +222,7 @@ def explain(
         typer.Argument(help="Request id or trace id; without it, the latest.", show_default=False),
     ] = None,
     slowest: Annotated[
-        int, typer.Option(min=0, max=100, help="The N slowest that are kept, instead.")
+        int, typer.Option(min=0, max=100, help="The N slowest of late, instead.")
     ] = 0,
     p99: Annotated[bool, typer.Option("--p99", help="The one at the 99th percentile.")] = False,
     as_json: flags.AsJson = False,
@@ -230,7 +232,7 @@ def explain(
     from services.cli.explain.command import explain as command
 
     command(
-        flags.state_dir_of(state_dir) / "traces.sqlite",
+        flags.state_dir_of(state_dir),
         request_id,
         slowest=slowest,
         p99=p99,

@@ -177,6 +177,7 @@ def _say_where(state: ClusterState) -> None:
 
 def _show_one_answer(state: ClusterState) -> None:
     from services.cli.chat_client import Question, ask
+    from services.cli.traces.asking import Asking
     from services.cli.traces.lookup import find_trace
     from services.cli.traces.render import render_tree
 
@@ -190,6 +191,8 @@ def _show_one_answer(state: ClusterState) -> None:
         raise CommandFailed(f"the answer to {answer.request_id} has no text")
     out.print(answer_line(answer), soft_wrap=True)
     if state.traces_file is not None:
-        found = find_trace(Path(state.traces_file), answer.request_id)
+        found = find_trace(
+            Path(state.traces_file), answer.request_id, asking=Asking(state.nats_url)
+        )
         out.print(render_tree(found.tree))
     out.print()

@@ -16,7 +16,8 @@ from services.core.errors import InvalidRequest
 from services.runtime.logs import configure_logs, get_logger
 from services.runtime.metrics import serve_metrics
 from services.runtime.settings import ProcessSettings, read_settings
-from services.runtime.telemetry import start_tracing
+from services.runtime.telemetry import Tracing, start_tracing
+from services.runtime.trace_words import follow_trace_words
 
 log = get_logger(__name__)
 
@@ -84,31 +85,44 @@ def run_process(
         sys.stderr.write(f"tokenmill {name}: {exc.message}\n")
         sys.exit(EXIT_BAD_SETTINGS)
     configure_logs(service=name, instance_id=settings.instance_id, level=settings.log_level)
-    provider = start_tracing(service=name, instance_id=settings.instance_id)
+    tracing = start_tracing(
+        service=name,
+        instance_id=settings.instance_id,
+        max_held_spans=settings.traces_max_held_spans,
+        slow_s=settings.traces_slow_after_s,
+    )
     if settings.metrics_port is not None:
         serve_metrics(settings.host, settings.metrics_port)
     code = 0
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            runner.run(_supervise(name, settings, main))
+            runner.run(_supervise(name, settings, main, tracing))
     except Exception as exc:
         log.error("process.failed", exc_info=exc)
         code = 1
     finally:
-        if provider is not None:
-            provider.shutdown()
+        if tracing is not None:
+            tracing.provider.shutdown()
     sys.stdout.flush()
     # Not sys.exit: native threads of gRPC or torch must not keep a drained process alive.
     os._exit(code)
 
 
-async def _supervise(name: str, settings: S, main: Callable[[Process[S]], Awaitable[None]]) -> None:
+async def _supervise(
+    name: str,
+    settings: S,
+    main: Callable[[Process[S]], Awaitable[None]],
+    tracing: Tracing | None,
+) -> None:
     async with asyncio.TaskGroup() as tasks:
         process = Process(name, settings, tasks)
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, process.stop_requested.set)
         log.info("process.started", pid=os.getpid())
+        if tracing is not None:
+            words = follow_trace_words(settings.nats_url, f"{name}-traces", tracing.keeper)
+            process.spawn(words, name="trace words")
         try:
             await main(process)
         finally:

@@ -21,6 +21,7 @@ from services.runtime import names
 from services.runtime.logs import get_logger
 from services.runtime.metrics import RPC_SERVER_DURATION, exemplar
 from services.runtime.telemetry import context_from_headers, tracer
+from services.runtime.trace_sampling import SERVER_FAULTS
 from services.wire.errors import row_of, to_status
 
 log = get_logger(__name__)
@@ -28,15 +29,6 @@ log = get_logger(__name__)
 MAX_MESSAGE_BYTES = 64 << 20
 # Streams that live as long as their processes: a span would never end.
 _UNTRACED = ("/grpc.health.", "/grpc.reflection.", "/tokenmill.v1.DeliveryService/Deliver")
-# Codes that tell of a fault of the server, by the RPC semantic conventions.
-_SERVER_FAULTS = {
-    "UNKNOWN",
-    "DEADLINE_EXCEEDED",
-    "UNIMPLEMENTED",
-    "INTERNAL",
-    "UNAVAILABLE",
-    "DATA_LOSS",
-}
 
 # Of both ends of a connection.
 CONNECTION_OPTIONS: tuple[tuple[str, int], ...] = (
@@ -254,7 +246,7 @@ class _Call:
         self._span.set_attributes(
             {names.RPC_STATUS_CODE: self._code, names.RPC_RESPONSE_STATUS_CODE: self._code}
         )
-        if self._code in _SERVER_FAULTS:
+        if self._code in SERVER_FAULTS:
             self._span.set_attribute(names.ERROR_TYPE, self._code)
             self._span.set_status(StatusCode.ERROR)
         self._span.end()

@@ -45,8 +45,16 @@ class ProcessSettings(BaseSettings):
     log_level: str = "info"
     """debug, info, warning or error."""
 
+    traces_max_held_spans: int = Field(default=20_000, ge=0)
+    """Spans that wait here for a word that their request is to be kept; some 20 MB."""
+
     drain_timeout_s: float = Field(default=30.0, ge=0)
     """How long running work may take after SIGTERM before it is cut off, seconds."""
+
+    @property
+    def traces_slow_after_s(self) -> float | None:
+        """Seconds after which a request's trace is kept; None: not for this process to say."""
+        return None
 
     def check(self) -> None:
         """Refuses values that are right alone and wrong together.

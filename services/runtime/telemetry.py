@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, MutableMapping
+from dataclasses import dataclass
 from importlib.metadata import version
 
 from opentelemetry import context as otel_context
@@ -15,6 +16,9 @@ from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from services.core.request import TraceContext
+from services.runtime.trace_buffer import TraceBuffer
+from services.runtime.trace_keeper import TraceKeeper
+from services.runtime.trace_sampling import sampler_by_environment
 
 _PROPAGATOR = TraceContextTextMapPropagator()
 _ENDPOINT_VARIABLES = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
@@ -24,12 +28,28 @@ tracer = trace.get_tracer("tokenmill")
 """Uses the provider that start_tracing installs; does nothing before, or if tracing is off."""
 
 
-def start_tracing(*, service: str, instance_id: str) -> TracerProvider | None:
+@dataclass(frozen=True, slots=True)
+class Tracing:
+    """Tracing of this process."""
+
+    provider: TracerProvider
+    keeper: TraceKeeper
+
+
+def start_tracing(
+    *, service: str, instance_id: str, max_held_spans: int, slow_s: float | None
+) -> Tracing | None:
     """Installs the tracer provider; None if tracing is off.
 
     Spans are exported over OTLP when an OTEL endpoint variable is set, by http/protobuf unless
     the protocol variable says grpc. OTEL_SDK_DISABLED=true or OTEL_TRACES_EXPORTER=none turn it
-    off.
+    off. Spans that the sampler leaves out are held, in case their request is kept after all.
+
+    Args:
+        service: names the process in traces.
+        instance_id: which of several it is.
+        max_held_spans: of requests that were not sampled.
+        slow_s: see TraceKeeper; None unless this process sees how requests end.
     """
     if os.environ.get("OTEL_SDK_DISABLED", "").lower() == "true":
         return None
@@ -44,10 +64,16 @@ def start_tracing(*, service: str, instance_id: str) -> TracerProvider | None:
             "service.version": version("tokenmill"),
         }
     ).merge(Resource({"service.instance.id": instance_id}))
-    provider = TracerProvider(resource=resource)
-    provider.add_span_processor(BatchSpanProcessor(_exporter()))
+    provider = TracerProvider(sampler_by_environment(), resource)
+    keeper = TraceKeeper(
+        BatchSpanProcessor(_exporter()),
+        resource,
+        TraceBuffer(max_spans=max_held_spans),
+        slow_ns=None if slow_s is None else round(slow_s * 1e9),
+    )
+    provider.add_span_processor(keeper)
     trace.set_tracer_provider(provider)
-    return provider
+    return Tracing(provider, keeper)
 
 
 def current_trace() -> TraceContext:

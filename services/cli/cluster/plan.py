@@ -205,6 +205,7 @@ def _traces(options: ClusterOptions, ports: ClusterPorts, programs: Programs) ->
             "TOKENMILL_HTTP_PORT": str(ports.traces),
             "TOKENMILL_TRACES_FILE": str(options.state_dir / "traces.sqlite"),
             "TOKENMILL_INSTANCE_ID": "traces",
+            "TOKENMILL_NATS_URL": f"nats://{LOOPBACK}:{ports.nats}",
             # It must not trace itself into an endpoint that the user's shell names.
             "OTEL_SDK_DISABLED": "true",
         },

@@ -10,10 +10,11 @@ from services.cli.explain.lookup import explain_percentile, explain_request, exp
 from services.cli.explain.render import render_explanation
 from services.cli.failure import CommandFailed
 from services.cli.terminal import out
+from services.cli.traces.asking import asking_of
 
 
 def explain(
-    traces_file: Path, request_id: str | None, *, slowest: int, p99: bool, as_json: bool
+    state_dir: Path, request_id: str | None, *, slowest: int, p99: bool, as_json: bool
 ) -> None:
     """Explains one request, or the slowest ones; JSON is one object, or a list for --slowest.
 
@@ -22,15 +23,16 @@ def explain(
     """
     if sum((request_id is not None, slowest > 0, p99)) > 1:
         raise CommandFailed("give one of REQUEST_ID, --slowest and --p99")
+    traces_file, asking = state_dir / "traces.sqlite", asking_of(state_dir)
     if slowest:
-        found = explain_slowest(traces_file, slowest)
+        found = explain_slowest(traces_file, slowest, asking)
         if as_json:
             flags.print_json([explanation_as_json(one) for one in found])
             return
     elif p99:
-        found = [explain_percentile(traces_file, 0.99)]
+        found = [explain_percentile(traces_file, 0.99, asking)]
     else:
-        found = [explain_request(traces_file, request_id)]
+        found = [explain_request(traces_file, request_id, asking)]
     for one in found:
         if as_json:
             flags.print_json(explanation_as_json(one))

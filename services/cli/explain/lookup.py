@@ -8,6 +8,7 @@ from pathlib import Path
 from services.cli.explain.evidence import Evidence, answer_span, own_steps, stream_of
 from services.cli.explain.explanation import Explanation, explain
 from services.cli.failure import CommandFailed
+from services.cli.traces.asking import Asking
 from services.cli.traces.lookup import FoundTrace, find_trace
 from services.cli.traces.span import StoredSpan
 from services.cli.traces.store import TraceStore
@@ -17,32 +18,42 @@ from services.runtime import names
 _INSTANCE = "service.instance.id"
 
 
-def explain_request(traces_file: Path, wanted: str | None) -> Explanation:
+def explain_request(traces_file: Path, wanted: str | None, asking: Asking) -> Explanation:
     """Explains a request, or the latest one.
+
+    Args:
+        traces_file: of the store.
+        wanted: request id or trace id; None: the latest request.
+        asking: whom to ask for what is not kept.
 
     Raises:
         CommandFailed: nothing of it is kept, or too little.
     """
-    found = find_trace(traces_file, wanted)
+    found = find_trace(traces_file, wanted, asking=asking)
     return _explain(traces_file, found)
 
 
-def explain_slowest(traces_file: Path, num_requests: int) -> list[Explanation]:
-    """Explains the slowest requests that are kept, slowest first."""
-    trace_ids = [trace_id for _, trace_id in reversed(_latencies(traces_file))]
-    return [_explain_trace(traces_file, trace_id) for trace_id in trace_ids[:num_requests]]
+def explain_slowest(traces_file: Path, num_requests: int, asking: Asking) -> list[Explanation]:
+    """Explains the slowest requests that are kept or held, slowest first."""
+    slowest = [trace_id for _, trace_id in reversed(_latencies(traces_file, asking))]
+    for trace_id in slowest[:num_requests]:
+        asking.keep_trace(trace_id)
+    return [_explain_trace(traces_file, trace_id) for trace_id in slowest[:num_requests]]
 
 
-def explain_percentile(traces_file: Path, share: float) -> Explanation:
-    """Explains the request whose latency is a percentile of all that are kept.
+def explain_percentile(traces_file: Path, share: float, asking: Asking) -> Explanation:
+    """Explains the request whose latency is a percentile of all that are kept or held.
 
     Args:
         traces_file: of the store.
         share: in (0, 1].
+        asking: whom to ask for what is held.
     """
-    latencies = _latencies(traces_file)
+    latencies = _latencies(traces_file, asking)
     wanted_ns = percentile([ns for ns, _ in latencies], share)
-    return _explain_trace(traces_file, next(id_ for ns, id_ in latencies if ns == wanted_ns))
+    trace_id = next(id_ for ns, id_ in latencies if ns == wanted_ns)
+    asking.keep_trace(trace_id)
+    return _explain_trace(traces_file, trace_id)
 
 
 def _explain_trace(traces_file: Path, trace_id: str) -> Explanation:
@@ -80,14 +91,14 @@ def _steps_around(traces_file: Path, spans: Sequence[StoredSpan]) -> list[Stored
     return [step for step in steps if str(step.attributes.get(_INSTANCE)) in workers]
 
 
-def _latencies(traces_file: Path) -> list[tuple[int, str]]:
+def _latencies(traces_file: Path, asking: Asking) -> list[tuple[int, str]]:
     if not traces_file.is_file():
         raise CommandFailed(f"no traces are kept in {traces_file.parent}")
     store = TraceStore(traces_file)
     try:
-        latencies = store.latencies()
+        latencies = {*store.latencies(), *asking.latencies()}
     finally:
         store.close()
     if not latencies:
         raise CommandFailed("no request was traced yet")
-    return latencies
+    return sorted(latencies)

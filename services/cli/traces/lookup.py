@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from services.cli.failure import CommandFailed
+from services.cli.traces.asking import NOBODY, Asking
 from services.cli.traces.span import StoredSpan
 from services.cli.traces.store import TraceStore
 from services.cli.traces.tree import TraceTree, build_tree
@@ -28,13 +29,18 @@ class FoundTrace:
 
 
 def find_trace(
-    traces_file: Path, wanted: str | None, *, max_wait_s: float = MAX_WAIT_S
+    traces_file: Path,
+    wanted: str | None,
+    *,
+    asking: Asking = NOBODY,
+    max_wait_s: float = MAX_WAIT_S,
 ) -> FoundTrace:
     """Reads a trace once it is whole and settled, or as it is after max_wait_s.
 
     Args:
         traces_file: of the store.
         wanted: request id or trace id; None: the latest request.
+        asking: whom to ask for what is not kept.
         max_wait_s: longest wait.
 
     Raises:
@@ -45,6 +51,10 @@ def find_trace(
     store = TraceStore(traces_file)
     deadline = time.monotonic() + max_wait_s
     try:
+        if wanted is None:
+            asking.keep_latest()
+        elif store.find_trace(wanted) is None:
+            asking.keep(wanted)
         while True:
             trace_id = store.find_trace(wanted) if wanted else store.latest_trace()
             is_late = time.monotonic() >= deadline

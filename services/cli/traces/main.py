@@ -8,6 +8,7 @@ from collections.abc import Iterator
 
 import uvicorn
 
+from services.cli.traces.asking import Asking
 from services.cli.traces.receiver import Receiver
 from services.cli.traces.settings import TracesSettings
 from services.cli.traces.store import TraceStore
@@ -32,7 +33,7 @@ async def serve(process: Process[TracesSettings]) -> None:
     process.stack.callback(store.close)
     server = _Server(
         uvicorn.Config(
-            Receiver(store, settings.traces_file).app(),
+            Receiver(store, settings.traces_file, Asking(settings.nats_url)).app(),
             host=settings.host,
             port=settings.http_port,
             log_config=None,

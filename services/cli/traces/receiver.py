@@ -14,6 +14,7 @@ from starlette.routing import Route
 from services.cli.explain.explanation import explanation_as_json
 from services.cli.explain.lookup import explain_request
 from services.cli.failure import CommandFailed
+from services.cli.traces.asking import Asking
 from services.cli.traces.otlp import MAX_MESSAGE_BYTES, decode_export
 from services.cli.traces.store import TraceStore
 from services.core.errors import BodyTooLarge, InvalidRequest, Overloaded, TokenmillError
@@ -24,10 +25,17 @@ _PROTOBUF = "application/x-protobuf"
 
 
 class Receiver:
-    """Writes what arrives into a store, one export after the other."""
+    """Writes what arrives into a store, one export after the other.
 
-    def __init__(self, store: TraceStore, traces_file: Path) -> None:
+    Args:
+        store: written to.
+        traces_file: the same, to be read.
+        asking: whom to ask for what is not kept.
+    """
+
+    def __init__(self, store: TraceStore, traces_file: Path, asking: Asking) -> None:
         self._store = store
+        self._asking = asking
         self._traces_file = traces_file
         self._lock = asyncio.Lock()
         self._num_exports = 0
@@ -74,7 +82,10 @@ class Receiver:
         try:
             # A connection of its own to the file: reading does not wait for exports.
             explanation = await asyncio.to_thread(
-                explain_request, self._traces_file, request.path_params["wanted"]
+                explain_request,
+                self._traces_file,
+                request.path_params["wanted"],
+                self._asking,
             )
         except CommandFailed as exc:
             return PlainTextResponse(exc.message, status_code=404)

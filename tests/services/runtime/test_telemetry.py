@@ -20,4 +20,4 @@ def test_no_trace_is_no_span():
 def test_without_an_endpoint_tracing_is_off(monkeypatch):
     for name in ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"):
         monkeypatch.delenv(name, raising=False)
-    assert start_tracing(service="test", instance_id="1") is None
+    assert start_tracing(service="test", instance_id="1", max_held_spans=10, slow_s=None) is None

@@ -11,6 +11,7 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import Link, SpanKind, StatusCode
 
+from services.cli.traces.asking import NOBODY
 from services.cli.traces.otlp import MAX_MESSAGE_BYTES
 from services.cli.traces.receiver import Receiver
 from services.cli.traces.store import TraceStore
@@ -40,7 +41,7 @@ def store(tmp_path: Path):
 
 @pytest.fixture
 async def client(store: TraceStore, tmp_path: Path) -> AsyncIterator[httpx.AsyncClient]:
-    transport = httpx.ASGITransport(Receiver(store, tmp_path / "traces.sqlite").app())
+    transport = httpx.ASGITransport(Receiver(store, tmp_path / "traces.sqlite", NOBODY).app())
     async with httpx.AsyncClient(transport=transport, base_url="http://traces") as client:
         yield client
 
