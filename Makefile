@@ -80,7 +80,7 @@ page-vendor: ## fetch the page's libraries again, as its lock file names them (n
 	  && cp node_modules/dompurify/dist/purify.es.mjs vendor/purify.mjs \
 	  && sed -i '/sourceMappingURL/d' vendor/*.mjs && rm -rf node_modules
 
-page-test: setup ## drive the page in Chromium against a cluster of its own (needs npm and chromium)
+page-test: setup ## drive the page in Chromium, also with a key and its quota, on clusters of its own (needs npm and chromium)
 	cd tests/page && npm ci --ignore-scripts --no-audit
 	$(BIN)/python tests/page/run.py
 
