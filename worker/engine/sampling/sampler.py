@@ -56,6 +56,6 @@ def _largest(scores: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         largest, chosen = scores.max(dim=-1)
         return largest, chosen
     # Vectorised, where torch compares one by one, and without waking torch's threads beside the
-    # kernels' own: 0.1 ms instead of 1.4 for 32 rows.
+    # kernels' own.
     chosen = torch.from_numpy(scores.numpy().argmax(axis=-1))
     return scores.gather(-1, chosen[:, None])[:, 0], chosen
