@@ -38,7 +38,8 @@ EXPECTED_EDGES = {
 
 def edges_of(trace: dict[str, Any], model: str) -> set[tuple[str | None, str]]:
     names = {
-        span["span_id"]: span["name"].replace(model, "{model}")
+        # Blocks go through shared memory where there is room for it, else in messages.
+        span["span_id"]: span["name"].replace(model, "{model}").replace("PutShared", "Put")
         for span in trace["spans"]
         if span["name"] != "engine.step"
     }
