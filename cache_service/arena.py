@@ -11,17 +11,15 @@ import ctypes
 import secrets
 import weakref
 from collections import deque
-from struct import Struct
 
 from cache_service.extents import Extents
 from services.core.blocks import BlockPayload
 from services.core.shared_blocks import BlockHandle, SharedName
 from services.runtime.logs import get_logger
-from services.runtime.shared_memory import DATA_START, CacheTransport, OwnedMemory
+from services.runtime.shared_memory import DATA_START, GENERATION, CacheTransport, OwnedMemory
 
 log = get_logger(__name__)
 
-_GENERATION = Struct("<Q")
 _SLOT_HEAD_BYTES = 64
 _SPARE_SHARE = 16
 _MIN_SPARE_BYTES = 8 << 20
@@ -66,10 +64,10 @@ class Arena:
             self._extents.give_back(start, _SLOT_HEAD_BYTES + size_bytes)
             return None
         memory = self._memory.memory
-        _GENERATION.pack_into(memory, head, 0)
+        GENERATION.pack_into(memory, head, 0)
         memory[offset : offset + size_bytes] = content
         self._generation += 1
-        _GENERATION.pack_into(memory, head, self._generation)
+        GENERATION.pack_into(memory, head, self._generation)
         slot = _slot_type(size_bytes).from_buffer(memory, offset)
         slot.offset_bytes, slot.generation = offset, self._generation
         weakref.finalize(slot, self._let_go, start, size_bytes).atexit = False
@@ -94,7 +92,7 @@ class Arena:
         self._memory.close()
 
     def _let_go(self, start: int, size_bytes: int) -> None:
-        _GENERATION.pack_into(self._memory.memory, DATA_START + start, 0)
+        GENERATION.pack_into(self._memory.memory, DATA_START + start, 0)
         self._returned.append((start, _SLOT_HEAD_BYTES + size_bytes))
 
     def _take_back(self) -> None:

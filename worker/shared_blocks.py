@@ -4,18 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from functools import partial
-from struct import Struct
 
 from services.core.blocks import BlockPayload
 from services.core.errors import DependencyLost
 from services.core.shared_blocks import BlockHandle, SharedName, StagedBlock, StagedOffer
 from services.runtime.logs import get_logger
-from services.runtime.shared_memory import DATA_START, OwnedMemory, ReadMemory, open_shared
+from services.runtime.shared_memory import (
+    DATA_START,
+    GENERATION,
+    OwnedMemory,
+    ReadMemory,
+    open_shared,
+)
 
 log = get_logger(__name__)
 
 STAGING_BYTES = 64 << 20
-_GENERATION = Struct("<Q")
 _ALIGN_BYTES = 64
 
 
@@ -48,7 +52,7 @@ class SharedSource:
         """
         memory = self._memory
         end = handle.offset_bytes + handle.size_bytes
-        number_end = handle.generation_offset_bytes + _GENERATION.size
+        number_end = handle.generation_offset_bytes + GENERATION.size
         if memory is None or not handle.generation or max(end, number_end) > len(memory.view):
             raise DependencyLost("a block is said to be where no memory is")
         return BlockPayload(
@@ -119,5 +123,5 @@ class StagingArea:
 
 
 def _is_current(view: memoryview, handle: BlockHandle) -> bool:
-    (generation,) = _GENERATION.unpack_from(view, handle.generation_offset_bytes)
+    (generation,) = GENERATION.unpack_from(view, handle.generation_offset_bytes)
     return generation == handle.generation

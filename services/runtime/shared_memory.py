@@ -22,6 +22,9 @@ SHARED_DIR = Path("/dev/shm")
 DATA_START = 4096
 """Where a file's content begins, after its header."""
 
+GENERATION = Struct("<Q")
+"""The number of a slot: a writer changes it, and a reader looks whether it is still the same."""
+
 _NAME = re.compile(r"tokenmill-[a-z]+-[0-9a-f]{32}")
 _HEADER = Struct("<16s16sQ")
 _MAGIC = b"tokenmill-shm-1\0"

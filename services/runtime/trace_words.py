@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 
 import nats
 import nats.errors
@@ -37,7 +38,7 @@ async def follow_trace_words(url: str, name: str, keeper: TraceKeeper) -> None:
             client = await nats.connect(
                 url.split(","),
                 name=name,
-                error_cb=_ignore,
+                error_cb=say_nothing,
                 allow_reconnect=True,
                 max_reconnect_attempts=-1,
                 reconnect_time_wait=1,
@@ -48,8 +49,8 @@ async def follow_trace_words(url: str, name: str, keeper: TraceKeeper) -> None:
             await asyncio.sleep(1)
 
 
-async def _ignore(_: Exception) -> None:
-    pass
+async def say_nothing(_: Exception) -> None:
+    """For the client's error_cb, which else writes to stderr."""
 
 
 async def _follow(client: Client, keeper: TraceKeeper) -> None:
@@ -109,17 +110,11 @@ async def ask_held(
     inbox = client.new_inbox()
     subscription = await client.subscribe(inbox, cb=on_answer)
     await client.publish(TRACES_HELD, request_id.encode(), reply=inbox)
-    await _within(enough.wait(), ANSWER_WAIT_S)
+    with suppress(TimeoutError):
+        async with asyncio.timeout(ANSWER_WAIT_S):
+            await enough.wait()
     await subscription.unsubscribe()
     return found
-
-
-async def _within(waiting: Awaitable[object], timeout_s: float) -> None:
-    try:
-        async with asyncio.timeout(timeout_s):
-            await waiting
-    except TimeoutError:
-        pass
 
 
 def _held(keeper: TraceKeeper, asked: bytes) -> bytes:

@@ -12,7 +12,7 @@ import nats.errors
 from nats.aio.client import Client
 
 from services.cli.cluster.state import read_state
-from services.runtime.trace_words import ask_held, say_keep
+from services.runtime.trace_words import ask_held, say_keep, say_nothing
 
 _CONNECT_TIMEOUT_S = 1
 
@@ -81,7 +81,7 @@ async def _connected(url: str, work: Callable[[Client], Awaitable[T]], otherwise
         # The client's own limit is on each try, and it tries again for minutes.
         async with asyncio.timeout(_CONNECT_TIMEOUT_S):
             client = await nats.connect(
-                url.split(","), name="tokenmill-traces", error_cb=_ignore, allow_reconnect=False
+                url.split(","), name="tokenmill-traces", error_cb=say_nothing, allow_reconnect=False
             )
         async with client:
             done = await work(client)
@@ -89,7 +89,3 @@ async def _connected(url: str, work: Callable[[Client], Awaitable[T]], otherwise
             return done
     except (nats.errors.Error, OSError):
         return otherwise
-
-
-async def _ignore(_: Exception) -> None:
-    pass
