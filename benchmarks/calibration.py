@@ -47,7 +47,7 @@ def calibrate_steps(
     """Runs an engine and fits its steps.
 
     Args:
-        engine: takes the order `steps` of `worker.bench_engine`.
+        engine: takes the order `steps` of `worker.bench.engine`.
         plan: how much.
         stream: prompts are cut from it.
         shape: `max_num_seqs`, `max_batched_tokens`, `num_blocks`, `block_size` of the engine.

@@ -1,6 +1,6 @@
 """What a precision costs and saves: perplexity on a fixed text, bytes, tokens per second.
 
-Every precision is measured in a worker process of its own (`python -m worker.bench_quality`), so
+Every precision is measured in a worker process of its own (`python -m worker.bench.quality`), so
 that resident memory is that precision's alone.
 """
 
@@ -33,7 +33,7 @@ def measure_precision(model_dir: Path, precision: str, num_tokens: int | None) -
     Raises:
         QualityFailed: the worker process failed; why was said on stderr.
     """
-    command = [sys.executable, "-m", "worker.bench_quality", "--text", str(TEXT)]
+    command = [sys.executable, "-m", "worker.bench.quality", "--text", str(TEXT)]
     if num_tokens is not None:
         command += ["--tokens", str(num_tokens)]
     weights = precision.removesuffix(KV8)

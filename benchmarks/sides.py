@@ -60,7 +60,7 @@ class EngineSide:
         with _command_failures():
             self._child = Child(
                 "the in-process engine",
-                [sys.executable, "-m", "worker.inprocess"],
+                [sys.executable, "-m", "worker.bench.inprocess"],
                 environment=environment,
                 log_file=log_file,
             )

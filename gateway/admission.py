@@ -13,8 +13,8 @@ from gateway.length import fit_answer
 from gateway.prompts import PromptReader
 from gateway.quota.quotas import Grant
 from gateway.request_ids import choice_request_id
-from gateway.sessions import Turn
-from gateway.trimming import trim
+from gateway.sessions.sessions import Turn
+from gateway.sessions.trimming import trim
 from services.core.request import QueuedRequest
 from services.core.sampling import SamplingParams, check_sampling, seed_of_choice
 

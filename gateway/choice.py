@@ -10,7 +10,7 @@ from gateway.answer_times import PieceTimes
 from gateway.ask import Piece
 from gateway.live_request import LiveRequest
 from gateway.record import AnswerRecord
-from gateway.text_stream import TextStream
+from gateway.text.text_stream import TextStream
 from services.core.errors import RequestCancelled, TokenmillError
 from services.core.request import FinishReason
 from services.runtime.logs import get_logger

@@ -28,8 +28,8 @@ from gateway.quota.quotas import Grant, Quotas
 from gateway.record import AnswerRecord
 from gateway.results.replay import ReplayedRequest
 from gateway.results.result_cache import Lookup, ResultCache
-from gateway.sessions import Sessions, Turn
-from gateway.text_stream import TextStream
+from gateway.sessions.sessions import Sessions, Turn
+from gateway.text.text_stream import TextStream
 from gateway.usage_book import UsageBook
 from services.core.caller import Scope
 from services.core.errors import (

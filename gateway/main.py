@@ -36,7 +36,7 @@ from gateway.quota.quotas import Quotas
 from gateway.readiness import Readiness, follow_readiness
 from gateway.refusal_watch import RefusalWatch
 from gateway.results.result_cache import ResultCache
-from gateway.sessions import Sessions
+from gateway.sessions.sessions import Sessions
 from gateway.settings import GatewaySettings
 from gateway.stores import Stores, open_stores
 from gateway.tokenizer_client import TokenizerClient

@@ -8,8 +8,8 @@ from gateway.access.key_ring import AccessBucket
 from gateway.http.responses.shelf import ShelfBucket
 from gateway.quota.quotas import QuotaBucket
 from gateway.results.result_cache import ResultBucket
-from gateway.session_bucket import SessionBucket
-from gateway.sessions import SessionStore
+from gateway.sessions.bucket import SessionBucket
+from gateway.sessions.sessions import SessionStore
 from gateway.settings import GatewaySettings
 from gateway.usage_book import MAX_DAYS, UsageBucket
 from services.runtime.bounded_bucket import BoundedBucket

@@ -11,7 +11,7 @@ import grpc
 from tokenizers import Tokenizer
 from tokenmill.v1.tokenizer_pb2_grpc import TokenizerServiceStub
 
-from gateway.detokenizer import TokenVocabulary
+from gateway.text.detokenizer import TokenVocabulary
 from services.core.errors import DeadlineExceeded, DependencyLost
 from services.core.model import ModelDescription
 from services.core.request import ChatMessage

@@ -18,7 +18,7 @@ from services.core.request import (
 )
 from services.runtime.logs import bind_request, get_logger
 from worker.attempts import Attempt, AttemptPhase, AttemptTable
-from worker.cache_fetch import PrefixFetcher
+from worker.cache.fetch import PrefixFetcher
 from worker.engine.port import Engine, SequenceOutput, SequenceSpec
 from worker.gateway_streams import GatewayStreams
 from worker.job import AdmissionRules, Job, seconds_left

@@ -21,9 +21,9 @@ from services.runtime.naming_watch import NamingWatch, naming_bucket
 from services.runtime.rpc_server import RpcServer
 from worker.attempt_runner import AttemptRunner
 from worker.attempts import AttemptTable
-from worker.cache_fetch import CacheFetcher, FetchTimeouts, NoFetcher
-from worker.cache_offer import CacheOffers, NoOffers
-from worker.cache_shards import CacheShards
+from worker.cache.fetch import CacheFetcher, FetchTimeouts, NoFetcher
+from worker.cache.offer import CacheOffers, NoOffers
+from worker.cache.shards import CacheShards
 from worker.circuit_breaker import CircuitBreaker
 from worker.engine.factory import build_engine
 from worker.engine.port import Engine

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 from services.core.delivery import RequestDelta
 from worker.attempts import AttemptTable
-from worker.cache_offer import OfferQueue
+from worker.cache.offer import OfferQueue
 from worker.delivery_client import GatewayStream
 from worker.engine.full_block import FullBlock
 from worker.engine.port import StepReport

@@ -24,9 +24,9 @@ from services.runtime.checksum import crc32
 from services.runtime.rpc_client import open_channel
 from services.runtime.shared_memory import CacheTransport
 from services.wire.cache import BlockQuery
-from worker.block_check import check_blocks
-from worker.cache_client import CacheClient
-from worker.cache_fetch import CHECKED_AT_ONCE
+from worker.cache.block_check import check_blocks
+from worker.cache.client import CacheClient
+from worker.cache.fetch import CHECKED_AT_ONCE
 from worker.engine.kv_pool import KvPool, block_bytes
 
 LAYOUT = BlockLayout("bfloat16", num_layers=30, num_kv_heads=3, head_dim=64, block_size=32)

@@ -75,7 +75,7 @@ class OurSide:
     """We: the bare engine for one sequence, the HTTP door for clients.
 
     Args:
-        engine: runs `worker.bench_engine`.
+        engine: runs `worker.bench.engine`.
         url: of a cluster in the same precision.
         stream: prompts of any length.
     """

@@ -42,7 +42,7 @@ from gateway.intake import Intake
 from gateway.live_view.snapshot import LiveView
 from gateway.prompts import PromptReader
 from gateway.readiness import Readiness
-from gateway.sessions import Sessions
+from gateway.sessions.sessions import Sessions
 from gateway.usage_book import UsageBook
 
 _EXPOSED_HEADERS = [

@@ -9,7 +9,6 @@ import msgspec
 
 from gateway.ask import ChatPrompt, Piece, Prompt, TextPrompt, TokenPrompt
 from gateway.catalog import Catalog
-from gateway.detokenizer import TokenVocabulary
 from gateway.http.answering import Exchange, RequestHead
 from gateway.http.body import decode_body
 from gateway.http.logprob_fields import CompletionLogprobs
@@ -22,6 +21,7 @@ from gateway.http.openai_call import (
 )
 from gateway.http.openai_wire import OpenaiWriter
 from gateway.http.sampling_fields import refuse_unsupported, sampling_of
+from gateway.text.detokenizer import TokenVocabulary
 from services.core.errors import InvalidRequest
 from services.core.request import FinishReason
 from services.core.sampling import MAX_CHOICES

@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 
 from gateway.ask import Piece
-from gateway.detokenizer import TokenVocabulary
+from gateway.text.detokenizer import TokenVocabulary
 from services.core.logprobs import TokenLogprobs
 from services.core.request import FinishReason
 

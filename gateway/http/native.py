@@ -22,7 +22,7 @@ from gateway.http.openai_call import ask_of
 from gateway.http.openai_wire import usage_fields
 from gateway.http.sampling_fields import SamplingFields, refuse_unsupported, sampling_of
 from gateway.http.sse import DONE, event
-from gateway.session_history import check_session_id, new_session_id
+from gateway.sessions.history import check_session_id, new_session_id
 from services.core.errors import InvalidRequest
 from services.core.request import ChatMessage
 

@@ -11,8 +11,8 @@ from starlette.types import Receive, Scope, Send
 from gateway.http.answering import CALLER_SCOPE
 from gateway.http.paging import limit_of, query_of
 from gateway.http.sse import send_reply
-from gateway.session_history import check_session_id
-from gateway.sessions import Sessions
+from gateway.sessions.history import check_session_id
+from gateway.sessions.sessions import Sessions
 from services.core.caller import Caller
 from services.core.caller import Scope as Permission
 

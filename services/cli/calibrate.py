@@ -62,7 +62,7 @@ def calibrate_worker(environment: Mapping[str, str], plan: CalibrationPlan) -> d
             with in_company():
                 engine = Child(
                     "the engine",
-                    [sys.executable, "-m", "worker.bench_engine"],
+                    [sys.executable, "-m", "worker.bench.engine"],
                     environment=environment,
                     log_file=Path(logs) / "engine.log",
                 )

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from services.cli import flags
-from services.cli.bench_commands import bench
+from services.cli.bench.commands import bench
 from services.cli.cache_commands import cache
 from services.cli.calibrate_command import calibrate
 from services.cli.chat_command import chat
@@ -137,7 +137,7 @@ def quantize(
     out: Annotated[Path, typer.Option(help="Directory to write; new or empty.")],
 ) -> None:
     """Writes a copy of a model with int8 or int4 weights, which loads as it is."""
-    from services.cli.quality import quantize as command
+    from services.cli.bench.quality import quantize as command
 
     command(model, to, out)
 

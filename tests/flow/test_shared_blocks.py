@@ -19,7 +19,7 @@ from services.runtime.checksum import crc32, is_intact
 from services.runtime.rpc_client import open_channel
 from services.runtime.shared_memory import SHARED_DIR
 from services.wire.cache import BlockQuery
-from worker.cache_client import CacheClient
+from worker.cache.client import CacheClient
 
 pytestmark = pytest.mark.flow
 

@@ -13,7 +13,7 @@ import grpc
 from tokenizers import Tokenizer, decoders, models
 from tokenmill.v1.delivery_pb2_grpc import DeliveryServiceStub
 
-from gateway.detokenizer import TokenVocabulary
+from gateway.text.detokenizer import TokenVocabulary
 from gateway.tokenizer_client import LoadedTokenizer
 from services.core.api_key import ApiKey, draw_secret
 from services.core.caller import Limits, Scope

@@ -18,8 +18,8 @@ from services.runtime.rpc_server import RpcServer
 from services.wire.worker import submit_request_to_pb, submit_response_from_pb
 from worker.attempt_runner import AttemptRunner
 from worker.attempts import AttemptTable
-from worker.cache_fetch import NoFetcher, PrefixFetcher
-from worker.cache_offer import NoOffers, OfferQueue
+from worker.cache.fetch import NoFetcher, PrefixFetcher
+from worker.cache.offer import NoOffers, OfferQueue
 from worker.engine.port import Engine
 from worker.engine_bridge import EngineBridge
 from worker.gateway_streams import GatewayStreams

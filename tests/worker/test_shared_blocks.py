@@ -19,12 +19,12 @@ from services.runtime.rpc_client import open_channel
 from services.runtime.shared_memory import CacheTransport, OwnedMemory
 from services.wire.cache import lookup_response_to_pb
 from services.wire.cache_shared import SharedOutcome, handles_to_pb, offer_from_pb, outcome_to_pb
+from tests.worker.cache.test_fetch import chain_of
 from tests.worker.fake_cache import FakeCache
 from tests.worker.fake_stepper import FakeStepper
 from tests.worker.rig import make_request
-from tests.worker.test_cache_fetch import chain_of
-from worker.cache_client import CacheClient
-from worker.cache_fetch import CacheFetcher, FetchTimeouts
+from worker.cache.client import CacheClient
+from worker.cache.fetch import CacheFetcher, FetchTimeouts
 from worker.circuit_breaker import CircuitBreaker
 from worker.engine.block_import import import_into_pool
 from worker.engine.block_pool import BlockPool

@@ -13,14 +13,15 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from services.core.request import Submission, TraceContext
 from services.runtime import names, rpc_client
 from services.runtime.rpc_client import open_channel
+from tests.worker.cache.test_offer import running_offers
 from tests.worker.conditions import until
 from tests.worker.fake_cache import FakeCache
 from tests.worker.fake_gateway import FakeGateway, gone
 from tests.worker.rig import Rig, make_request, rig
-from tests.worker.test_cache_offer import running_offers
-from worker import cache_fetch, cache_offer, spans
-from worker.cache_client import CacheClient
-from worker.cache_fetch import CacheFetcher, FetchTimeouts
+from worker import spans
+from worker.cache import fetch, offer
+from worker.cache.client import CacheClient
+from worker.cache.fetch import CacheFetcher, FetchTimeouts
 from worker.circuit_breaker import CircuitBreaker
 from worker.engine.fake_engine import FakeEngine
 
@@ -46,7 +47,7 @@ class Recorder:
 @pytest.fixture
 def recorder(monkeypatch: pytest.MonkeyPatch) -> Recorder:
     recorder = Recorder()
-    for module in (spans, cache_fetch, cache_offer, rpc_client):
+    for module in (spans, fetch, offer, rpc_client):
         monkeypatch.setattr(module, "tracer", recorder.tracer)
     return recorder
 

@@ -25,8 +25,8 @@ from services.runtime.rpc_server import RpcServer
 from tests.worker.conditions import until
 from tests.worker.engine.listener import FakeListener, greedy
 from tests.worker.engine.tiny_models import VOCAB_SIZE, save_tiny_model
-from worker.cache_client import CacheClient
-from worker.cache_offer import CacheOffers
+from worker.cache.client import CacheClient
+from worker.cache.offer import CacheOffers
 from worker.circuit_breaker import CircuitBreaker
 from worker.engine.port import SequenceOutput, SequenceSpec
 from worker.engine.settings import EngineSettings

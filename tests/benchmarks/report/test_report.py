@@ -7,7 +7,7 @@ from benchmarks.report.claims import CLAIMS, Claim, Reading, reading_of
 from benchmarks.report.page import as_markdown, readings
 from benchmarks.report.parts import PARTS, Result
 from benchmarks.report.plot import plot
-from services.cli.bench_report import report
+from services.cli.bench.report import report
 from services.cli.failure import CommandFailed
 
 FIGURES: dict[str, dict[str, Any]] = {

@@ -2,7 +2,7 @@ import asyncio
 
 import pytest
 
-from gateway.session_history import decode_session
+from gateway.sessions.history import decode_session
 from services.core.request import FinishReason
 from tests.gateway.conftest import Served
 from tests.gateway.fake_cluster import fake_worker

@@ -14,8 +14,8 @@ from tests.worker.engine.listener import FakeListener, greedy
 from tests.worker.engine.tiny_models import VOCAB_SIZE, save_tiny_model
 from tests.worker.fake_cache import FakeCache, flipped, of_another_layout, renamed, shortened
 from tests.worker.rig import make_request
-from worker.cache_client import CacheClient
-from worker.cache_fetch import CacheFetcher, FetchTimeouts
+from worker.cache.client import CacheClient
+from worker.cache.fetch import CacheFetcher, FetchTimeouts
 from worker.circuit_breaker import CircuitBreaker
 from worker.engine.settings import EngineSettings
 from worker.engine.torch_engine import TorchEngine

@@ -9,7 +9,7 @@ from gguf import GGMLQuantizationType as Type
 from transformers import AutoModelForCausalLM
 
 from tests.worker.models.tiny_gguf import HEADS, TOKENS, write_tiny_gguf
-from worker.bench_quality import measure_perplexity
+from worker.bench.quality import measure_perplexity
 from worker.engine.lean.config import read_config
 from worker.engine.lean.gguf_tensors import GgufTensors
 from worker.engine.lean.load import load_lean

@@ -1,0 +1,1 @@
+"""From token ids to text: never half a character, stop strings matched."""

@@ -1,0 +1,1 @@
+"""The bare engine under a benchmark's orders, in a process of its own."""
