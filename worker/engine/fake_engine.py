@@ -6,20 +6,22 @@ preemption, cancels and resumption are the real code; only the forward pass is n
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from hashlib import blake2b
 from struct import pack
 
 from services.core.blocks import BlockLayout
 from services.core.logprobs import TokenLogprobs
 from worker.engine.engine_loop import LoopEngine
+from worker.engine.fake_pace import StepPace
 from worker.engine.runner import SampledTokens, StepResult, accepted
 from worker.engine.settings import EngineSettings
 from worker.engine.step_plan import SequenceSlice
 
 _DEFAULT_NUM_BLOCKS = 1024
+_MAX_KNOWN_PROMPTS = 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +32,7 @@ class FakeModel:
         vocab_size: ids 0 .. vocab_size - 1 are accepted; answers use those from first_token_id on,
             without the end-of-sequence id.
         eos_after: output position of the end-of-sequence token; None never ends by itself.
-        step_time_s: time that every step takes.
+        step_time_s: time that every step takes, what Python spends on it included.
         prefill_s_per_token: time that every prompt token adds.
         delay_s: asked at each step for time that it takes on top.
         revision: stands in for the digest of weights.
@@ -60,13 +62,18 @@ def fake_token(model: FakeModel, prompt: Sequence[int], seed: int | None, positi
     """
     if model.eos_after is not None and position >= model.eos_after:
         return model.eos_token_id
-    digest = blake2b(pack(f"<{len(prompt)}I", *prompt), digest_size=8)
+    digest = _prompt_digest(tuple(prompt)).copy()
     digest.update(repr((seed, position)).encode())
     span = model.vocab_size - model.first_token_id
     token_id = model.first_token_id + int.from_bytes(digest.digest(), "little") % span
     if token_id == model.eos_token_id:
         token_id = model.first_token_id + (token_id - model.first_token_id + 1) % span
     return token_id
+
+
+@lru_cache(maxsize=_MAX_KNOWN_PROMPTS)
+def _prompt_digest(prompt: tuple[int, ...]) -> blake2b:
+    return blake2b(pack(f"<{len(prompt)}I", *prompt), digest_size=8)
 
 
 def fake_logprobs(model: FakeModel, token_id: int, num_top: int) -> TokenLogprobs:
@@ -87,6 +94,7 @@ class FakeRunner:
         )
         self._block_bytes = 2 * settings.block_size
         self._content = bytearray(self._num_blocks * self._block_bytes)
+        self.pace = StepPace()
         self.num_tokens_computed = 0
         """Tokens over all steps: what a prefix hit saves."""
 
@@ -153,9 +161,7 @@ class FakeRunner:
                 tokens[seq.seq_id] = SampledTokens(chosen, logprobs)
         self.num_tokens_computed += sum(piece.num_tokens for piece in slices)
         delay_s = self._model.step_time_s + num_prefill * self._model.prefill_s_per_token
-        delay_s += self._model.delay_s()
-        if delay_s > 0:
-            time.sleep(delay_s)
+        self.pace.step(delay_s + self._model.delay_s())
         return StepResult(tokens, prompt_logprobs=prompt_logprobs)
 
     def export_block(self, block_id: int) -> bytes:
@@ -198,3 +204,7 @@ class FakeEngine(LoopEngine):
         settings = settings or EngineSettings()
         self.runner = FakeRunner(model or FakeModel(), settings)
         super().__init__(self.runner, settings)
+
+    def _rest(self) -> None:
+        self.runner.pace.rest()
+        super()._rest()

@@ -55,10 +55,26 @@ class SequenceSlice:
 
 @dataclass(slots=True)
 class StepPlan:
-    """The work of one step."""
+    """The work of one step.
+
+    Attributes:
+        num_tokens: of all slices.
+    """
 
     slices: list[SequenceSlice] = field(default_factory=list[SequenceSlice])
     preempted: list[LiveSequence] = field(default_factory=list[LiveSequence])
+    num_tokens: int = 0
+
+    def add(self, piece: SequenceSlice) -> None:
+        """Plans a slice."""
+        self.slices.append(piece)
+        self.num_tokens += piece.num_tokens
+
+    def preempt(self, victim: LiveSequence) -> None:
+        """The victim computes nothing in this step."""
+        self.slices = [piece for piece in self.slices if piece.seq is not victim]
+        self.num_tokens = sum(piece.num_tokens for piece in self.slices)
+        self.preempted.append(victim)
 
     @property
     def work(self) -> StepWork:

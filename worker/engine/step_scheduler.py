@@ -114,7 +114,7 @@ class StepScheduler:
         may_admit = not plan.preempted
         if may_admit:
             self._make_way(plan)
-        room = self._limits.max_batched_tokens - sum(s.num_tokens for s in plan.slices)
+        room = self._limits.max_batched_tokens - plan.num_tokens
         if self._prefill_limit is not None and plan.slices:
             room = min(room, self._prefill_limit(plan.work))
         for seq in sorted(self._running, key=urgency_of):
@@ -149,11 +149,11 @@ class StepScheduler:
         drafts = seq.draft_token_ids if num_left == 1 else ()
         # Everybody else's one token comes first.
         room = self._limits.max_batched_tokens - self._limits.max_num_seqs
-        room -= sum(piece.num_tokens - 1 for piece in plan.slices)
+        room -= plan.num_tokens - len(plan.slices)
         num_more = min(num_left - 1 + len(drafts), max(0, room))
         num_tokens = 1 + self._hold_more(seq, num_more)
         drafts = drafts[: num_tokens - 1]
-        plan.slices.append(
+        plan.add(
             SequenceSlice(
                 seq,
                 seq.num_computed,
@@ -189,14 +189,13 @@ class StepScheduler:
         return min(num_more, len(seq.block_table) * block_size - seq.num_computed - 1)
 
     def _preempt(self, plan: StepPlan, victim: LiveSequence) -> None:
-        plan.slices = [planned for planned in plan.slices if planned.seq is not victim]
+        plan.preempt(victim)
         self._running.remove(victim)
         # Its full blocks stay findable: usually most of the prefix is hit again.
         self._release(victim)
         victim.num_computed = 0
         victim.status = SequenceStatus.WAITING
         self._waiting.add(victim)
-        plan.preempted.append(victim)
 
     def _plan_prefill(self, plan: StepPlan, seq: LiveSequence, room: int) -> int:
         """Plans the next chunk of a prompt; returns its tokens."""
@@ -211,7 +210,7 @@ class StepScheduler:
             if aligned > seq.num_computed:
                 num_tokens = aligned - seq.num_computed
         end = seq.num_computed + num_tokens
-        plan.slices.append(
+        plan.add(
             SequenceSlice(
                 seq,
                 seq.num_computed,

@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import sys
+from typing import Any
+
 from tests.worker.engine.scheduler_rig import BLOCK, Rig, planned
 from worker.engine.step_plan import StepPlan
 
@@ -127,3 +130,28 @@ def test_every_sequence_completes_under_constant_shortage():
             if seq.num_output >= 10 and seq in rig.scheduler.live():
                 rig.scheduler.remove(seq)
     assert all(seq.num_output >= 10 for seq in seqs)
+
+
+def _calls_of_a_decode_step(num_seqs: int) -> int:
+    rig = Rig(4 * num_seqs, max_num_seqs=num_seqs, budget=4 * num_seqs)
+    for start in range(num_seqs):
+        rig.add([start, start + 1])
+    rig.step()
+    num_calls = 0
+
+    def count(_frame: Any, event: str, _arg: Any) -> None:
+        nonlocal num_calls
+        num_calls += event == "call"
+
+    before = sys.getprofile()
+    sys.setprofile(count)
+    try:
+        plan = rig.scheduler.schedule()
+    finally:
+        sys.setprofile(before)
+    assert len(plan.slices) == num_seqs
+    return num_calls
+
+
+def test_planning_a_step_grows_with_its_sequences_not_with_their_square():
+    assert _calls_of_a_decode_step(400) < 5 * _calls_of_a_decode_step(100)
