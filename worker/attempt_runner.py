@@ -169,8 +169,9 @@ class AttemptRunner:
             if seconds_left(request) <= 0:
                 outcome = SubmissionOutcome.GONE
             else:
-                # It may still say yes, and would then wait for tokens that never come.
-                job.stream.lose(exc.message)
+                # It may still say yes, and would then wait for tokens that never come. Only this
+                # attempt's: a busy owner is not a lost one, which the stream finds out by itself.
+                job.stream.send([job.attempt.goodbye()])
         finally:
             job.spans.placed(outcome)
             if outcome is not SubmissionOutcome.ACCEPTED:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Generic, Protocol, TypeVar
 
 from services.core.delivery import RequestDelta
-from services.core.request import QueuedRequest
+from services.core.request import FinishReason, QueuedRequest
 from worker.engine.port import SequenceOutput
 from worker.outbox import merge_deltas
 
@@ -67,6 +67,10 @@ class Attempt:
         self.phase = AttemptPhase.DELIVERING
         held, self._held = self._held, []
         return merge_deltas(held) if held else None
+
+    def goodbye(self) -> RequestDelta:
+        """Says that it ends here; its owner queues the next one."""
+        return RequestDelta(self.handle, 0, (), FinishReason.CANCELLED)
 
     def stop(self) -> None:
         """Nobody waits. Twice is safe."""

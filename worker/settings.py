@@ -92,8 +92,8 @@ class WorkerSettings(ProcessSettings):
     Small: a request that waits here cannot go to a worker that is free earlier."""
 
     attach_timeout_s: float = Field(default=3.0, gt=0)
-    """How long the owner may take to answer an attach, seconds. An owner that does not answer is
-    taken for lost with all its requests here: it queues them again."""
+    """How long the owner may take to answer an attach, seconds. After that this attempt says
+    goodbye and goes elsewhere; what else runs for that owner goes on."""
 
     deliver_queue_tokens: int = Field(default=65_536, ge=1)
     """Tokens that may wait for one gateway to read; one further behind is taken for lost. Many

@@ -164,7 +164,7 @@ async def test_an_unreachable_owner_is_said_and_costs_no_sequence() -> None:
         assert not engine.specs
 
 
-async def test_an_owner_that_does_not_answer_loses_its_stream() -> None:
+async def test_an_attempt_whose_owner_is_late_says_goodbye_and_the_others_go_on() -> None:
     engine = FakeStepper()
     options = RigOptions(attach_timeout_s=0.1)
     async with FakeGateway() as gateway, rig(engine, options) as worker:
@@ -172,8 +172,13 @@ async def test_an_owner_that_does_not_answer_loses_its_stream() -> None:
         gateway.answer = lambda _: None
         [result] = await worker.submit(make_request("req-2", gateway.address))
         assert result.outcome is SubmissionOutcome.OWNER_UNREACHABLE
-        await until(lambda: gateway.num_open == 0)
+        await until(lambda: gateway.finish_reason("req-2") is FinishReason.CANCELLED)
+        # Too late, and harmless.
+        gateway.say(Attached(gateway.handle_of("req-2")))
+        engine.step(7, finish=FinishReason.STOP)
+        await until(lambda: gateway.finish_reason("req-1") is FinishReason.STOP)
         await until(lambda: len(worker.table) == 0)
+        assert gateway.num_open == 1
 
 
 async def test_draining_refuses_new_requests_and_lets_running_ones_finish() -> None:
