@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -281,6 +282,8 @@ def simulate(context: typer.Context) -> None:
 
 def main() -> None:
     """Entry point: runs the command; an error is one sentence and an exit status."""
+    # Ends as by Ctrl-C: a measurement that is stopped stops the cluster that it started.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         app()
     except CommandFailed as exc:

@@ -23,6 +23,26 @@ def tokenmill(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
     )
 
 
+ASKED_TO_STOP = """
+import os, signal
+from services.cli import main
+def command():
+    try:
+        os.kill(os.getpid(), signal.SIGTERM)
+    finally:
+        print("cluster stopped")
+main.app = command
+main.main()
+"""
+
+
+def test_a_command_that_is_asked_to_stop_stops_what_it_started():
+    done = subprocess.run(
+        [sys.executable, "-c", ASKED_TO_STOP], capture_output=True, text=True, check=False
+    )
+    assert (done.stdout, done.returncode) == ("cluster stopped\n", 130)
+
+
 def test_start_up_imports_nothing_heavy():
     done = subprocess.run(
         [sys.executable, "-c", IMPORTS_OF_HELP], capture_output=True, text=True, check=False
