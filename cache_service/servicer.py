@@ -37,6 +37,7 @@ from services.wire.cache import (
 )
 from services.wire.cache_shared import (
     SharedOutcome,
+    add_handles,
     handles_to_pb,
     offer_from_pb,
     outcome_to_pb,
@@ -73,7 +74,10 @@ class CacheServicer(CacheServiceServicer):
         self._num_puts_running = 0
 
     async def Lookup(self, request: Any, context: Any) -> Any:
-        """Leases the leading run that is here."""
+        """Leases the leading run that is here.
+
+        A reader who shares our memory is told where it lies, up to the first block elsewhere.
+        """
         query = lookup_request_from_pb(request)
         self._check_query(query)
         if query.is_offer:
@@ -85,11 +89,15 @@ class CacheServicer(CacheServiceServicer):
             )
         _set_num_blocks(num_blocks)
         arena = self._store.arena
-        return lookup_response_to_pb(
+        response = lookup_response_to_pb(
             num_blocks,
             round(self._store.memory.limits.lease_s * 1000),
             arena.name if arena is not None else None,
         )
+        if arena is not None and query.memory_nonce == arena.name.nonce:
+            found = query.hashes[query.num_held : query.num_held + num_blocks]
+            add_handles(response, self._store.leading_handles(found, query.layout))
+        return response
 
     async def Get(self, request: Any, context: Any) -> AsyncIterator[Any]:
         """Streams the leading run; blocks are read one by one, so that a slow reader holds one.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 
 from cache_service.arena import Arena
@@ -79,6 +79,14 @@ class TieredStore:
         """Where others can read a block of the first tier; None if they cannot."""
         block = self.memory.get(block_hash, layout) if self.arena is not None else None
         return self.arena.handle_of(block) if self.arena and block else None
+
+    def leading_handles(self, hashes: Iterable[BlockHash], layout: str) -> Iterator[BlockHandle]:
+        """Of blocks of the first tier, up to the first that others cannot read."""
+        for block_hash in hashes:
+            handle = self.handle_of(block_hash, layout)
+            if handle is None:
+                return
+            yield handle
 
     def put(self, block: BlockPayload) -> PutOutcome:
         """Keeps a block in memory, and in the background on disk. Twice is safe."""

@@ -40,7 +40,7 @@ class BlockQuery:
         num_held: leading blocks of a lookup that the reader has.
         is_offer: a lookup that asks what need not be sent, not what can be read.
         head: first block of the chain if that is not the first of the hashes; not sent.
-        memory_nonce: of the shared memory that the reader of a Get has open; empty if none.
+        memory_nonce: of the shared memory that the reader has open; empty if none.
     """
 
     hashes: tuple[BlockHash, ...]
@@ -60,6 +60,7 @@ def lookup_request_to_pb(query: BlockQuery) -> pb.LookupRequest:
         tenant=query.tenant,
         num_held=query.num_held,
         is_offer=query.is_offer,
+        memory_nonce=query.memory_nonce,
     )
 
 
@@ -75,7 +76,14 @@ def lookup_request_from_pb(message: pb.LookupRequest) -> BlockQuery:
             f"num_held is {message.num_held}; allowed: at most {len(hashes)}, the hashes",
             field="num_held",
         )
-    return BlockQuery(hashes, message.layout, message.tenant, message.num_held, message.is_offer)
+    return BlockQuery(
+        hashes,
+        message.layout,
+        message.tenant,
+        message.num_held,
+        message.is_offer,
+        memory_nonce=message.memory_nonce,
+    )
 
 
 def lookup_response_to_pb(

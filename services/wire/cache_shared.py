@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from tokenmill.v1 import cache_pb2 as pb
@@ -42,22 +42,27 @@ def memory_of_lookup(message: pb.LookupResponse) -> SharedName | None:
 
 def handles_to_pb(handles: Sequence[BlockHandle]) -> pb.GetResponse:
     """Handles as sent."""
-    return pb.GetResponse(
-        handles=[
-            pb.BlockHandle(
-                block_hash=handle.block_hash,
-                offset_bytes=handle.offset_bytes,
-                size_bytes=handle.size_bytes,
-                generation=handle.generation,
-                generation_offset_bytes=handle.generation_offset_bytes,
-                crc32=handle.crc32,
-            )
-            for handle in handles
-        ]
-    )
+    response = pb.GetResponse()
+    add_handles(response, handles)
+    return response
 
 
-def handles_from_pb(message: pb.GetResponse) -> list[BlockHandle]:
+def add_handles(
+    message: pb.GetResponse | pb.LookupResponse, handles: Iterable[BlockHandle]
+) -> None:
+    """Adds handles to an answer."""
+    for handle in handles:
+        message.handles.add(
+            block_hash=handle.block_hash,
+            offset_bytes=handle.offset_bytes,
+            size_bytes=handle.size_bytes,
+            generation=handle.generation,
+            generation_offset_bytes=handle.generation_offset_bytes,
+            crc32=handle.crc32,
+        )
+
+
+def handles_from_pb(message: pb.GetResponse | pb.LookupResponse) -> list[BlockHandle]:
     """Handles as received; nothing is known of where they point to."""
     return [
         BlockHandle(

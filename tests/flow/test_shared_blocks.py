@@ -81,8 +81,8 @@ def query(num_blocks: int) -> BlockQuery:
 
 
 async def read(client: CacheClient, num_blocks: int) -> list[BlockPayload]:
-    num_there = await client.lookup(query(num_blocks), timeout_s=TIMEOUT_S)
-    hashes = query(num_blocks).hashes[:num_there]
+    found = await client.lookup(query(num_blocks), timeout_s=TIMEOUT_S)
+    hashes = query(num_blocks).hashes[: found.num_blocks]
     if not hashes:
         return []
     blocks = client.get(hashes, head=hashes[0], layout=LAYOUT, timeout_s=TIMEOUT_S)
@@ -146,7 +146,7 @@ async def first_answer(client: CacheClient) -> int:
     async with asyncio.timeout(TIMEOUT_S):
         while True:
             try:
-                return await client.lookup(query(5), timeout_s=TIMEOUT_S)
+                return (await client.lookup(query(5), timeout_s=TIMEOUT_S)).num_blocks
             except TokenmillError:
                 await asyncio.sleep(0.05)
 

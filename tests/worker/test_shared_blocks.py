@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,7 +18,13 @@ from services.runtime import shared_memory
 from services.runtime.rpc_client import open_channel
 from services.runtime.shared_memory import CacheTransport, OwnedMemory
 from services.wire.cache import lookup_response_to_pb
-from services.wire.cache_shared import SharedOutcome, handles_to_pb, offer_from_pb, outcome_to_pb
+from services.wire.cache_shared import (
+    SharedOutcome,
+    add_handles,
+    handles_to_pb,
+    offer_from_pb,
+    outcome_to_pb,
+)
 from tests.worker.cache.test_fetch import chain_of
 from tests.worker.fake_cache import FakeCache
 from tests.worker.fake_stepper import FakeStepper
@@ -45,11 +51,16 @@ class SharingCache(FakeCache):
         self.says = arena.name
         self.lie_about: Lie = lambda handle: handle
         self.can_read = True
+        self.num_told: int | None = None
         self.num_shared_puts = 0
 
     async def Lookup(self, request: Any, context: Any) -> Any:
-        response = await super().Lookup(request, context)
-        return lookup_response_to_pb(response.num_blocks, 10_000, self.says)
+        num_blocks = (await super().Lookup(request, context)).num_blocks
+        response = lookup_response_to_pb(num_blocks, 10_000, self.says)
+        if request.memory_nonce == self.arena.name.nonce:
+            found = request.block_hashes[request.num_held :][: self.num_told]
+            add_handles(response, self.handles_of(found))
+        return response
 
     async def Get(self, request: Any, context: Any) -> AsyncIterator[Any]:
         if request.memory_nonce != self.arena.name.nonce:
@@ -57,8 +68,11 @@ class SharingCache(FakeCache):
                 yield response
             return
         self.num_gets += 1
-        handles = [self.arena.handle_of(self.blocks[key]) for key in request.block_hashes]
-        yield handles_to_pb([self.lie_about(handle) for handle in handles if handle])
+        yield handles_to_pb(self.handles_of(request.block_hashes))
+
+    def handles_of(self, hashes: Iterable[bytes]) -> list[BlockHandle]:
+        handles = [self.arena.handle_of(self.blocks[key]) for key in hashes if key in self.blocks]
+        return [self.lie_about(handle) for handle in handles if handle]
 
     async def PutShared(self, request: Any, context: Any) -> Any:
         self.num_shared_puts += 1
@@ -116,6 +130,18 @@ async def test_blocks_are_read_where_they_lie(setting: Setting):
     assert all(block.is_current() for block in imported)
 
 
+@pytest.mark.parametrize(("num_told", "num_gets"), [(None, 0), (2, 1), (0, 1)])
+async def test_whose_memory_is_open_is_told_where_blocks_lie_as_they_are_found(
+    setting: Setting, num_told: int | None, num_gets: int
+):
+    """What the answer does not tell of is asked for, and nothing else."""
+    first = list(await setting.fetch())
+    setting.engine.imported.clear()
+    setting.cache.num_gets, setting.cache.num_told = 0, num_told
+    assert await setting.fetch() == first
+    assert setting.cache.num_gets == num_gets
+
+
 async def test_a_service_of_another_host_sends_them(setting: Setting):
     setting.cache.says = replace(setting.cache.says, nonce=b"x" * 16)
     assert len(await setting.fetch()) == 3
@@ -149,6 +175,8 @@ LIES: dict[str, Lie] = {
 @pytest.mark.parametrize("lie", LIES.values(), ids=LIES)
 async def test_a_handle_that_lies_is_a_miss(setting: Setting, lie: Lie):
     setting.cache.lie_about = lie
+    assert await setting.fetch() == []
+    # Now as the answer of a lookup.
     assert await setting.fetch() == []
 
 

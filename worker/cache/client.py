@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import grpc
@@ -30,11 +31,24 @@ from worker.shared_blocks import SharedSource, StagingArea
 _PEER = "cache service"
 
 
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What a lookup found.
+
+    Attributes:
+        num_blocks: in a row, after those that are held.
+        blocks: the first of them, whole but not checked, that need not be got.
+    """
+
+    num_blocks: int = 0
+    blocks: Sequence[BlockPayload] = ()
+
+
 class CachePort(Protocol):
     """What a worker asks of the cache service, however many there are."""
 
-    async def lookup(self, query: BlockQuery, *, timeout_s: float) -> int:
-        """How many blocks are there in a row, after those that are held."""
+    async def lookup(self, query: BlockQuery, *, timeout_s: float) -> Found:
+        """Blocks that are there in a row, after those that are held."""
         ...
 
     def get(
@@ -71,11 +85,13 @@ class CacheClient:
         self._staging_lock = asyncio.Lock()
         self._has_answered = False
 
-    async def lookup(self, query: BlockQuery, *, timeout_s: float) -> int:
-        """How many blocks the service has in a row, after those that are held.
+    async def lookup(self, query: BlockQuery, *, timeout_s: float) -> Found:
+        """What the service has in a row, after those that are held.
 
         An offer, for which nobody waits, waits for a service that is just starting.
         """
+        if not query.is_offer:
+            query = replace(query, memory_nonce=self._source.nonce)
         with peer_errors(_PEER):
             response = await self._stub.Lookup(
                 lookup_request_to_pb(query),
@@ -85,7 +101,10 @@ class CacheClient:
         self._has_answered = True
         if self._transport is not CacheTransport.GRPC:
             self._source.follow(memory_of_lookup(response))
-        return min(response.num_blocks, len(query.hashes) - query.num_held)
+        num_blocks = min(response.num_blocks, len(query.hashes) - query.num_held)
+        handles = handles_from_pb(response)[:num_blocks]
+        blocks = [self._source.payload(handle, query.layout) for handle in handles]
+        return Found(num_blocks, blocks)
 
     async def get(
         self, hashes: Sequence[BlockHash], *, head: BlockHash, layout: str, timeout_s: float

@@ -129,14 +129,15 @@ class CacheFetcher:
         wanted: Sequence[BlockHash] = ()
         fault = ""
         try:
-            num_there = await self._client.lookup(
+            found = await self._client.lookup(
                 chain,
                 timeout_s=self._timeouts.lookup_s + len(missing) * self._timeouts.per_block_s,
             )
             # More than fits would push out what was just brought.
-            wanted = missing[: min(num_there, self._engine.load().num_free_blocks)]
-            if wanted:
-                await self._receive(chain, wanted, received)
+            wanted = missing[: min(found.num_blocks, self._engine.load().num_free_blocks)]
+            received += found.blocks[: len(wanted)]
+            if len(received) < len(wanted):
+                await self._receive(chain, wanted[len(received) :], received)
         except TokenmillError as exc:
             fault = exc.message
         except Exception as exc:
@@ -155,6 +156,7 @@ class CacheFetcher:
     async def _receive(
         self, chain: BlockQuery, wanted: Sequence[BlockHash], received: list[BlockPayload]
     ) -> None:
+        num_most = len(received) + len(wanted)
         timeout_s = self._timeouts.get_s + len(wanted) * self._timeouts.per_block_s
         blocks = self._client.get(
             wanted, head=chain.hashes[0], layout=chain.layout, timeout_s=timeout_s
@@ -162,7 +164,7 @@ class CacheFetcher:
         async with aclosing(blocks):
             async for block in blocks:
                 received.append(block)
-                if len(received) > len(wanted):
+                if len(received) > num_most:
                     break  # A lie; otherwise the stream is read to its end, for its status.
 
     async def _use(

@@ -134,7 +134,7 @@ class CacheOffers:
             is_offer=True,
             head=first.head,
         )
-        num_there = await self._client.lookup(query, timeout_s=self._lookup_timeout_s)
+        num_there = (await self._client.lookup(query, timeout_s=self._lookup_timeout_s)).num_blocks
         if num_there < len(blocks):
             # Many megabytes are copied and summed up: not on the event loop.
             payloads = await asyncio.to_thread(_read, blocks[num_there:])

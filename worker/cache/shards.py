@@ -17,7 +17,7 @@ from services.runtime.logs import get_logger
 from services.runtime.rpc_client import open_channel
 from services.runtime.shared_memory import CacheTransport
 from services.wire.cache import BlockQuery
-from worker.cache.client import CacheClient
+from worker.cache.client import CacheClient, Found
 from worker.circuit_breaker import CircuitBreaker
 
 log = get_logger(__name__)
@@ -89,18 +89,18 @@ class CacheShards:
         """Shards that are known now."""
         return sorted(self._shards)
 
-    async def lookup(self, query: BlockQuery, *, timeout_s: float) -> int:
-        """How many blocks the chain's shard has in a row, after those that are held."""
+    async def lookup(self, query: BlockQuery, *, timeout_s: float) -> Found:
+        """What the chain's shard has in a row, after those that are held."""
         shard = self._of(query.head or query.hashes[0])
         if shard is None:
-            return 0
+            return Found()
         try:
-            num_blocks = await shard.client.lookup(query, timeout_s=timeout_s)
+            found = await shard.client.lookup(query, timeout_s=timeout_s)
         except TokenmillError as exc:
             self._failed(shard, exc)
-            return 0
+            return Found()
         shard.breaker.succeeded()
-        return num_blocks
+        return found
 
     async def get(
         self, hashes: Sequence[BlockHash], *, head: BlockHash, layout: str, timeout_s: float

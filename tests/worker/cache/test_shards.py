@@ -17,6 +17,7 @@ from tests.worker.cache.test_fetch import chain_of
 from tests.worker.fake_cache import FakeCache
 from tests.worker.fake_stepper import FakeStepper
 from tests.worker.rig import make_request
+from worker.cache.client import Found
 from worker.cache.shards import CacheShards, choose_shard, find_shards
 
 HEADS = [random.Random(n).randbytes(16) for n in range(3000)]
@@ -79,7 +80,8 @@ async def test_a_chain_lives_together_even_if_its_end_is_offered_alone(tmp_path:
                 await shards.put(blocks[:1], timeout_s=5)
                 await shards.put(blocks[1:], timeout_s=5)
             for blocks in chains:
-                assert await shards.lookup(query_of(blocks), timeout_s=5) == len(blocks)
+                found = await shards.lookup(query_of(blocks), timeout_s=5)
+                assert found.num_blocks == len(blocks)
                 assert len({block.block_hash in one.blocks for block in blocks}) == 1
             assert one.blocks
             assert two.blocks
@@ -94,7 +96,7 @@ async def test_a_lost_shard_is_a_miss_and_the_others_go_on(tmp_path: Path):
                 blocks = chain(number)
                 await shards.put(blocks, timeout_s=1)
                 name = choose_shard(blocks[0].block_hash, addresses)
-                found[name] += await shards.lookup(query_of(blocks), timeout_s=1)
+                found[name] += (await shards.lookup(query_of(blocks), timeout_s=1)).num_blocks
             assert found["one"] == len(one.blocks) > 0
             assert found["lost"] == 0
 
@@ -108,7 +110,7 @@ async def test_the_only_shard_that_is_lost_is_an_error_to_its_caller(tmp_path: P
 async def test_shards_that_come_and_go_are_followed(tmp_path: Path):
     path = tmp_path / "shards.json"
     async with shards_of(path) as shards:
-        assert await shards.lookup(query_of(chain(1)), timeout_s=1) == 0
+        assert await shards.lookup(query_of(chain(1)), timeout_s=1) == Found()
         path.write_text('{"one": "127.0.0.1:1", "two": "127.0.0.1:2"}')
         await shards.refresh()
         assert shards.names == ["one", "two"]
