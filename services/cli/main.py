@@ -281,8 +281,7 @@ def simulate(context: typer.Context) -> None:
 
 
 def main() -> None:
-    """Entry point: runs the command; an error is one sentence and an exit status."""
-    # Ends as by Ctrl-C: a measurement that is stopped stops the cluster that it started.
+    """Entry point: an error is one sentence and an exit status; SIGTERM is as good as Ctrl-C."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         app()
