@@ -5,7 +5,6 @@ from __future__ import annotations
 import enum
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from opentelemetry import context as otel_context
 from opentelemetry.context import Context
@@ -17,6 +16,15 @@ from services.runtime.telemetry import context_of, tracer
 from worker.engine.port import SequenceOutput, StepReport
 
 MAX_STEP_LINKS = 128
+_NO_PARENT = Context()
+
+
+class StepPhase(enum.Enum):
+    """What a step did for one request."""
+
+    PREFILL = "prefill"
+    DECODE = "decode"
+    PREEMPTED = "preempted"
 
 
 class RequestSpans:
@@ -38,6 +46,8 @@ class RequestSpans:
             },
         )
         self.context: Context = set_span_in_context(self.request, parent)
+        # Of nearly every step that it is in: made once.
+        self._decode_link = _link(self.request, StepPhase.DECODE, 1)
         self._prefill: Span | None = None
         self._decode: Span | None = None
         self._num_prefill_tokens = 0
@@ -49,6 +59,12 @@ class RequestSpans:
         self._finished_ns = 0
         self._placed_ns = 0
         self._closed = False
+
+    def link(self, phase: StepPhase, num_tokens: int) -> Link:
+        """From a step to this request; num_tokens: its own, 0 if it was preempted."""
+        if phase is StepPhase.DECODE and num_tokens == 1:
+            return self._decode_link
+        return _link(self.request, phase, num_tokens)
 
     def make_current(self) -> None:
         """For the rest of a task of this request: its log lines bear these ids.
@@ -141,37 +157,14 @@ class RequestSpans:
         self._num_steps = 0
 
 
-class StepPhase(enum.Enum):
-    """What a step did for one request."""
-
-    PREFILL = "prefill"
-    DECODE = "decode"
-    PREEMPTED = "preempted"
-
-
-@dataclass(frozen=True, slots=True)
-class StepShare:
-    """One request's share in a step; num_tokens: its own, 0 if it was preempted."""
-
-    spans: RequestSpans
-    phase: StepPhase
-    num_tokens: int
-
-
-def trace_step(report: StepReport, shares: Sequence[StepShare]) -> None:
+def trace_step(report: StepReport, links: Sequence[Link]) -> None:
     """One root span for a step, with links to the requests in it that say what it did for each."""
     num_seqs = len(report.prefill_tokens_by_seq) + len(report.decode_seq_ids)
     num_prefill_tokens = sum(report.prefill_tokens_by_seq.values())
-    links: list[Link] = []
-    for share in shares[:MAX_STEP_LINKS]:
-        context = share.spans.request.get_span_context()
-        if context.is_valid:
-            attributes = {names.STEP_PHASE: share.phase.value, names.NUM_TOKENS: share.num_tokens}
-            links.append(Link(context, attributes))
-    span = tracer.start_span(
+    tracer.start_span(
         names.SPAN_ENGINE_STEP,
-        Context(),
-        links=links,
+        _NO_PARENT,
+        links=links[:MAX_STEP_LINKS],
         attributes={
             names.BATCH_SIZE: num_seqs,
             names.NUM_TOKENS: num_prefill_tokens + len(report.decode_seq_ids),
@@ -179,5 +172,9 @@ def trace_step(report: StepReport, shares: Sequence[StepShare]) -> None:
             names.NUM_PREEMPTIONS: len(report.preempted_seq_ids),
         },
         start_time=report.started_ns,
-    )
-    span.end(report.ended_ns)
+    ).end(report.ended_ns)
+
+
+def _link(span: Span, phase: StepPhase, num_tokens: int) -> Link:
+    attributes = {names.STEP_PHASE: phase.value, names.NUM_TOKENS: num_tokens}
+    return Link(span.get_span_context(), attributes)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+from opentelemetry.trace import Link
+
 from services.core.delivery import RequestDelta
 from worker.attempts import AttemptTable
 from worker.cache.offer import OfferQueue
@@ -13,7 +15,7 @@ from worker.engine.port import StepReport
 from worker.engine_bridge import StepNews
 from worker.job import Job
 from worker.metrics import WorkerMetrics
-from worker.spans import StepPhase, StepShare, trace_step
+from worker.spans import StepPhase, trace_step
 from worker.tenant_outputs import TenantOutputs
 
 
@@ -77,27 +79,27 @@ class StepRouter:
         return finished
 
     def _note_spans(self, report: StepReport) -> None:
-        shares: list[StepShare] = []
+        links: list[Link] = []
         for seq_id in (*report.prefill_tokens_by_seq, *report.decode_seq_ids):
             job = self._table.of_seq(seq_id)
             if job is not None:
                 num_prefill = report.prefill_tokens_by_seq.get(seq_id, 0)
                 phase = StepPhase.PREFILL if num_prefill else StepPhase.DECODE
-                shares.append(StepShare(job.spans, phase, num_prefill or 1))
+                links.append(job.spans.link(phase, num_prefill or 1))
                 job.spans.stepped(num_prefill)
                 job.clock.stepped(report.started_ns)
         for seq_id in report.preempted_seq_ids:
             job = self._table.of_seq(seq_id)
             if job is not None:
-                shares.append(StepShare(job.spans, StepPhase.PREEMPTED, 0))
+                links.append(job.spans.link(StepPhase.PREEMPTED, 0))
                 job.spans.preempted()
         for output in report.outputs:
             job = self._table.of_seq(output.seq_id)
             if job is not None:
                 job.spans.emitted(output, report.ended_ns)
                 self._metrics.on_output(job, output, report.ended_ns)
-        if shares and self._trace_steps:
-            trace_step(report, shares)
+        if links and self._trace_steps:
+            trace_step(report, links)
 
 
 def _owner_of(blocks: Sequence[FullBlock], finished: Sequence[Job]) -> Job | None:

@@ -16,7 +16,8 @@ from services.core.errors import InvalidRequest
 from services.runtime.logs import configure_logs, get_logger
 from services.runtime.metrics import serve_metrics
 from services.runtime.settings import ProcessSettings, read_settings
-from services.runtime.telemetry import Tracing, start_tracing
+from services.runtime.telemetry import start_tracing
+from services.runtime.trace_keeper import TraceKeeper
 from services.runtime.trace_words import follow_trace_words
 
 log = get_logger(__name__)
@@ -85,7 +86,7 @@ def run_process(
         sys.stderr.write(f"tokenmill {name}: {exc.message}\n")
         sys.exit(EXIT_BAD_SETTINGS)
     configure_logs(service=name, instance_id=settings.instance_id, level=settings.log_level)
-    tracing = start_tracing(
+    keeper = start_tracing(
         service=name,
         instance_id=settings.instance_id,
         max_held_spans=settings.traces_max_held_spans,
@@ -96,13 +97,13 @@ def run_process(
     code = 0
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            runner.run(_supervise(name, settings, main, tracing))
+            runner.run(_supervise(name, settings, main, keeper))
     except Exception as exc:
         log.error("process.failed", exc_info=exc)
         code = 1
     finally:
-        if tracing is not None:
-            tracing.provider.shutdown()
+        if keeper is not None:
+            keeper.shutdown()
     sys.stdout.flush()
     # Not sys.exit: native threads of gRPC or torch must not keep a drained process alive.
     os._exit(code)
@@ -112,7 +113,7 @@ async def _supervise(
     name: str,
     settings: S,
     main: Callable[[Process[S]], Awaitable[None]],
-    tracing: Tracing | None,
+    keeper: TraceKeeper | None,
 ) -> None:
     async with asyncio.TaskGroup() as tasks:
         process = Process(name, settings, tasks)
@@ -120,8 +121,8 @@ async def _supervise(
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, process.stop_requested.set)
         log.info("process.started", pid=os.getpid())
-        if tracing is not None:
-            words = follow_trace_words(settings.nats_url, f"{name}-traces", tracing.keeper)
+        if keeper is not None:
+            words = follow_trace_words(settings.nats_url, f"{name}-traces", keeper)
             process.spawn(words, name="trace words")
         try:
             await main(process)

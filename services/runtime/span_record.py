@@ -1,4 +1,4 @@
-"""A finished span as it waits in a process: small, and free of the SDK's locks."""
+"""A finished span as it waits in a process."""
 
 from __future__ import annotations
 
@@ -12,19 +12,18 @@ from opentelemetry.trace import Link, SpanContext, SpanKind, Status, TraceFlags
 from opentelemetry.util.types import AttributeValue
 
 _SCOPE = InstrumentationScope("tokenmill")
-_SAMPLED = TraceFlags(TraceFlags.SAMPLED)
 
 
 class SpanRecord(NamedTuple):
     """What is exported of a span.
 
     Attributes:
+        context: its own.
         parent: None for a root.
     """
 
     name: str
-    trace_id: int
-    span_id: int
+    context: SpanContext
     parent: SpanContext | None
     kind: SpanKind
     start_ns: int
@@ -32,6 +31,16 @@ class SpanRecord(NamedTuple):
     status: Status
     attributes: Mapping[str, AttributeValue]
     links: tuple[Link, ...]
+
+    @property
+    def trace_id(self) -> int:
+        """The trace that it is part of."""
+        return self.context.trace_id
+
+    @property
+    def is_sampled(self) -> bool:
+        """Whether its trace is kept from the start."""
+        return self.context.trace_flags.sampled
 
     @property
     def is_shared(self) -> bool:
@@ -48,29 +57,12 @@ class SpanRecord(NamedTuple):
         return self.start_ns < end_ns and self.end_ns > start_ns
 
 
-def record_of(span: ReadableSpan) -> SpanRecord:
-    """Takes from a finished span what is needed."""
-    context = span.get_span_context()
-    assert context is not None
-    return SpanRecord(
-        span.name,
-        context.trace_id,
-        context.span_id,
-        span.parent,
-        span.kind,
-        span.start_time or 0,
-        span.end_time or 0,
-        span.status,
-        dict(span.attributes or {}),
-        tuple(span.links),
-    )
-
-
 def exportable(record: SpanRecord, resource: Resource) -> ReadableSpan:
-    """The span again, marked as sampled: exporters pass over others."""
+    """The span as exporters take it: marked as sampled, for they pass over others."""
+    trace_id, span_id, is_remote, flags, state, _ = record.context
     return ReadableSpan(
         record.name,
-        SpanContext(record.trace_id, record.span_id, is_remote=False, trace_flags=_SAMPLED),
+        SpanContext(trace_id, span_id, is_remote, TraceFlags(flags | TraceFlags.SAMPLED), state),
         record.parent,
         resource,
         record.attributes,

@@ -1,21 +1,20 @@
-"""Tracing: the SDK by the standard OTEL_* variables, and W3C context to and from our messages."""
+"""Tracing by the standard OTEL_* variables, and W3C context to and from our messages."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Mapping, MutableMapping
-from dataclasses import dataclass
 from importlib.metadata import version
 
 from opentelemetry import context as otel_context
 from opentelemetry import trace
 from opentelemetry.context import Context
 from opentelemetry.sdk.resources import Resource
-from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from services.core.request import TraceContext
+from services.runtime.light_tracer import LightTracer, LightTracerProvider
 from services.runtime.trace_buffer import TraceBuffer
 from services.runtime.trace_keeper import TraceKeeper
 from services.runtime.trace_sampling import sampler_by_environment
@@ -28,17 +27,9 @@ tracer = trace.get_tracer("tokenmill")
 """Uses the provider that start_tracing installs; does nothing before, or if tracing is off."""
 
 
-@dataclass(frozen=True, slots=True)
-class Tracing:
-    """Tracing of this process."""
-
-    provider: TracerProvider
-    keeper: TraceKeeper
-
-
 def start_tracing(
     *, service: str, instance_id: str, max_held_spans: int, slow_s: float | None
-) -> Tracing | None:
+) -> TraceKeeper | None:
     """Installs the tracer provider; None if tracing is off.
 
     Spans are exported over OTLP when an OTEL endpoint variable is set, by http/protobuf unless
@@ -64,16 +55,16 @@ def start_tracing(
             "service.version": version("tokenmill"),
         }
     ).merge(Resource({"service.instance.id": instance_id}))
-    provider = TracerProvider(sampler_by_environment(), resource)
     keeper = TraceKeeper(
         BatchSpanProcessor(_exporter()),
         resource,
         TraceBuffer(max_spans=max_held_spans),
         slow_ns=None if slow_s is None else round(slow_s * 1e9),
     )
-    provider.add_span_processor(keeper)
-    trace.set_tracer_provider(provider)
-    return Tracing(provider, keeper)
+    trace.set_tracer_provider(
+        LightTracerProvider(LightTracer(sampler_by_environment(), keeper.take))
+    )
+    return keeper
 
 
 def current_trace() -> TraceContext:

@@ -35,14 +35,14 @@ class TraceBuffer:
         """Spans held."""
         return self._num_spans + len(self._shared)
 
-    def add(self, span: SpanRecord, *, is_sampled: bool = False) -> list[SpanRecord]:
+    def add(self, span: SpanRecord) -> list[SpanRecord]:
         """Holds a span.
 
         Returns:
-            What is to be exported now: the span, if its trace is kept, and what was done meanwhile
-            for others.
+            What is to be exported now: the span, if its trace is sampled or kept, and what was done
+            meanwhile for others.
         """
-        if is_sampled or span.trace_id in self._kept:
+        if self._is_kept(span.context):
             return [span, *self._take_shared(span.trace_id, span.start_ns, span.end_ns)]
         if span.is_shared:
             if any(self._is_kept(link.context) for link in span.links):

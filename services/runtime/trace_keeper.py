@@ -5,17 +5,16 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterable
 
-from opentelemetry.context import Context
 from opentelemetry.sdk.resources import Resource
-from opentelemetry.sdk.trace import ReadableSpan, Span, SpanProcessor
+from opentelemetry.sdk.trace import SpanProcessor
 
-from services.runtime.span_record import SpanRecord, exportable, record_of
+from services.runtime.span_record import SpanRecord, exportable
 from services.runtime.trace_buffer import TraceBuffer
 from services.runtime.trace_sampling import is_notable
 
 
-class TraceKeeper(SpanProcessor):
-    """Exports spans of kept traces through another processor. Any thread may end spans.
+class TraceKeeper:
+    """Exports spans of kept traces through a processor of the SDK. Any thread may end spans.
 
     Args:
         exporting: takes spans that are to leave.
@@ -45,25 +44,16 @@ class TraceKeeper(SpanProcessor):
         """Whether this process sees how requests end."""
         return self._slow_ns is not None
 
-    def on_start(self, span: Span, parent_context: Context | None = None) -> None:
-        """Nothing: only finished spans count."""
-
-    def on_end(self, span: ReadableSpan) -> None:
+    def take(self, span: SpanRecord) -> None:
         """Takes a finished span."""
-        context = span.get_span_context()
-        assert context is not None
-        is_sampled = context.trace_flags.sampled
-        record = record_of(span)
         with self._lock:
-            if is_sampled:
-                self._exporting.on_end(span)
-                self._export(self._buffer.add(record, is_sampled=True)[1:])
+            self._export(self._buffer.add(span))
+            if span.is_sampled or self._slow_ns is None:
                 return
-            self._export(self._buffer.add(record))
-            if self._slow_ns is None or not is_notable(record, slow_ns=self._slow_ns):
+            if not is_notable(span, slow_ns=self._slow_ns):
                 return
-            self._export(self._buffer.keep(record.trace_id))
-        self.tell(record.trace_id)
+            self._export(self._buffer.keep(span.trace_id))
+        self.tell(span.trace_id)
 
     def keep(self, trace_id: int) -> None:
         """Exports what is held of a trace, and what comes of it. Twice is safe."""
@@ -83,10 +73,6 @@ class TraceKeeper(SpanProcessor):
     def shutdown(self) -> None:
         """Exports what is to leave; what was not judged is gone."""
         self._exporting.shutdown()
-
-    def force_flush(self, timeout_millis: int = 30_000) -> bool:
-        """Exports what is to leave now."""
-        return self._exporting.force_flush(timeout_millis)
 
     def _export(self, records: Iterable[SpanRecord]) -> None:
         for record in records:

@@ -79,41 +79,12 @@ class FirstFew(Sampler):
         return True
 
 
-class RecordAll(Sampler):
-    """Another sampler's word; but what it would drop is recorded, for it may end badly."""
-
-    def __init__(self, sampler: Sampler) -> None:
-        self._sampler = sampler
-
-    def should_sample(
-        self,
-        parent_context: Context | None,
-        trace_id: int,
-        name: str,
-        kind: SpanKind | None = None,
-        attributes: Attributes = None,
-        links: Sequence[Link] | None = None,
-        trace_state: TraceState | None = None,
-    ) -> SamplingResult:
-        """Never says DROP."""
-        said = self._sampler.should_sample(
-            parent_context, trace_id, name, kind, attributes, links, trace_state
-        )
-        if said.decision is not Decision.DROP:
-            return said
-        return SamplingResult(Decision.RECORD_ONLY, attributes, said.trace_state)
-
-    def get_description(self) -> str:
-        """For the SDK."""
-        return f"RecordAll{{{self._sampler.get_description()}}}"
-
-
 def sampler_by_environment() -> Sampler:
-    """The user's sampler if the environment names one, else ours; recording all in any case."""
+    """The user's sampler if the environment names one, else ours."""
     if os.environ.get(SAMPLER_VARIABLE):
         # Made for its sampler alone: reading the environment is the SDK's own business.
-        return RecordAll(TracerProvider(shutdown_on_exit=False).sampler)
-    return RecordAll(ParentBased(FirstFew(NUM_AT_ONCE, PER_S)))
+        return TracerProvider(shutdown_on_exit=False).sampler
+    return ParentBased(FirstFew(NUM_AT_ONCE, PER_S))
 
 
 def is_notable(span: SpanRecord, *, slow_ns: int) -> bool:

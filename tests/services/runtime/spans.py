@@ -10,9 +10,9 @@ from services.runtime.span_record import SpanRecord
 _OK, _ERROR = Status(StatusCode.UNSET), Status(StatusCode.ERROR)
 
 
-def context(trace_id: int, *, is_sampled: bool = False) -> SpanContext:
+def context(trace_id: int, span_id: int = 1, *, is_sampled: bool = False) -> SpanContext:
     flags = TraceFlags(TraceFlags.SAMPLED if is_sampled else TraceFlags.DEFAULT)
-    return SpanContext(trace_id, 1, is_remote=True, trace_flags=flags)
+    return SpanContext(trace_id, span_id, is_remote=True, trace_flags=flags)
 
 
 def a_span(
@@ -22,6 +22,7 @@ def a_span(
     start_ns: int = 0,
     end_ns: int = 10,
     kind: SpanKind = SpanKind.INTERNAL,
+    is_sampled: bool = False,
     error_type: str = "",
     **attributes: str | int,
 ) -> SpanRecord:
@@ -30,7 +31,8 @@ def a_span(
     if error_type:
         own["error.type"] = error_type
     parent = None if kind is SpanKind.SERVER else context(trace_id)
-    return SpanRecord(name, trace_id, 7, parent, kind, start_ns, end_ns, status, own, ())
+    identity = context(trace_id, 7, is_sampled=is_sampled)
+    return SpanRecord(name, identity, parent, kind, start_ns, end_ns, status, own, ())
 
 
 def a_step(*links: SpanContext, start_ns: int = 0, end_ns: int = 10) -> SpanRecord:

@@ -44,7 +44,8 @@ def test_other_shared_work_is_kept_only_with_those_whom_it_links():
     batches = [a_step(context(trace_id))._replace(name="scheduler.batch") for trace_id in (1, 2)]
     for batch in batches:
         buffer.add(batch)
-    assert buffer.add(a_span(2), is_sampled=True) == [a_span(2), batches[1]]
+    sampled = a_span(2, is_sampled=True)
+    assert buffer.add(sampled) == [sampled, batches[1]]
 
 
 def test_a_step_for_a_request_that_is_kept_already_leaves_at_once():

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import pytest
-from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ALWAYS_ON, Decision, Sampler
+from opentelemetry.sdk.trace.sampling import Decision, Sampler
 from opentelemetry.trace import SpanKind
 
-from services.runtime.trace_sampling import FirstFew, RecordAll, is_notable, sampler_by_environment
+from services.runtime.trace_sampling import FirstFew, is_notable, sampler_by_environment
 from tests.services.runtime.spans import a_span
 
 SLOW_NS = 1_000
@@ -33,14 +33,9 @@ def test_only_requests_use_it_up():
     assert decision(sampler) is Decision.RECORD_AND_SAMPLE
 
 
-def test_what_a_sampler_drops_is_recorded():
-    assert decision(RecordAll(ALWAYS_OFF)) is Decision.RECORD_ONLY
-    assert decision(RecordAll(ALWAYS_ON)) is Decision.RECORD_AND_SAMPLE
-
-
 def test_the_users_sampler_goes_before_ours(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("OTEL_TRACES_SAMPLER", "always_off")
-    assert decision(sampler_by_environment()) is Decision.RECORD_ONLY
+    assert decision(sampler_by_environment()) is Decision.DROP
     monkeypatch.setenv("OTEL_TRACES_SAMPLER", "")
     assert decision(sampler_by_environment()) is Decision.RECORD_AND_SAMPLE
 

@@ -8,7 +8,6 @@ from contextlib import asynccontextmanager
 
 import nats
 from opentelemetry.sdk.resources import Resource
-from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
@@ -16,9 +15,9 @@ from opentelemetry.trace import SpanKind, StatusCode, set_span_in_context
 
 from services.cli.traces.asking import Asking
 from services.runtime import names
+from services.runtime.light_tracer import LightTracer
 from services.runtime.trace_buffer import TraceBuffer
 from services.runtime.trace_keeper import TraceKeeper
-from services.runtime.trace_sampling import RecordAll
 from services.runtime.trace_words import follow_trace_words
 
 
@@ -33,9 +32,7 @@ class Member:
             TraceBuffer(max_spans=100),
             slow_ns=slow_ns,
         )
-        provider = TracerProvider(sampler=RecordAll(ALWAYS_OFF))
-        provider.add_span_processor(self.keeper)
-        self.tracer = provider.get_tracer("test")
+        self.tracer = LightTracer(ALWAYS_OFF, self.keeper.take)
 
     @property
     def exported(self) -> list[str]:
