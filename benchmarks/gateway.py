@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
-import time
+import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-import uvloop
-
-from benchmarks.stream_reader import Stream, read_stream
+from benchmarks.children import Child
+from benchmarks.stream_reader import Order, Stream
 from services.core.percentile import percentile
 
 _TICKS_PER_S = os.sysconf("SC_CLK_TCK")
@@ -48,29 +46,34 @@ class Target:
     pid: int
 
 
-def measure_streams(target: Target, plan: StreamPlan) -> dict[str, Any]:
-    """Loads a gateway.
+def measure_streams(target: Target, plan: StreamPlan, log_file: Path) -> dict[str, Any]:
+    """Loads a gateway from a process of its own.
+
+    Args:
+        target: the gateway.
+        plan: the load.
+        log_file: takes what that process says.
 
     Returns:
         streams, completed, gaps (tokens missing from answers), itl_p99_ratio (99th percentile of
         the times between tokens, over the workers' own pace), cpu_us_per_token (of the gateway's
         process), added_ttft_ms_p50 (beyond one step of the fake worker, alone).
+
+    Raises:
+        ChildFailed: the client's process broke down.
     """
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        return runner.run(_measure(target, plan))
-
-
-async def _measure(target: Target, plan: StreamPlan) -> dict[str, Any]:
-    probes = [await _read(target, 2) for _ in range(plan.num_probes)]
-    firsts_s = [one.arrivals_s[0] - one.began_s for one in probes if one and one.arrivals_s]
-    before_s, began_s = _cpu_s(target.pid), time.perf_counter()
-    streams = await asyncio.gather(
-        *(_read_later(target, plan, idx) for idx in range(plan.num_streams))
-    )
-    wall_s, cpu_s = time.perf_counter() - began_s, _cpu_s(target.pid) - before_s
-    whole = [one for one in streams if one is not None and one.is_whole]
-    num_tokens = sum(one.num_tokens for one in streams if one is not None)
+    command = [sys.executable, "-m", "benchmarks.stream_reader"]
+    with Child("client", command, log_file=log_file) as client:
+        probes = [_read(client, target, 1, 2)[0] for _ in range(plan.num_probes)]
+        before_s, client_before_s = _cpu_s(target.pid), _cpu_s(client.pid)
+        streams = _read(client, target, plan.num_streams, plan.num_tokens, plan.ramp_s)
+        cpu_s, client_cpu_s = _cpu_s(target.pid) - before_s, _cpu_s(client.pid) - client_before_s
+    firsts_s = [one.arrivals_s[0] - one.began_s for one in probes if one.arrivals_s]
+    whole = [one for one in streams if one.is_whole]
+    num_tokens = sum(one.num_tokens for one in streams)
     gaps_s = [gap for one in whole for gap in _gaps(one.arrivals_s)]
+    ends_s = [one.arrivals_s[-1] for one in streams if one.arrivals_s]
+    wall_s = max(ends_s, default=0.0) - min(one.began_s for one in streams)
     return {
         "streams": plan.num_streams,
         "completed": sum(one.num_tokens == plan.num_tokens for one in whole),
@@ -80,21 +83,23 @@ async def _measure(target: Target, plan: StreamPlan) -> dict[str, Any]:
         "added_ttft_ms_p50": (
             round((percentile(firsts_s, 0.5) - plan.step_s) * 1000, 2) if firsts_s else None
         ),
-        "tokens_per_s": round(num_tokens / wall_s, 1),
-        "gateway_cpu_share": round(cpu_s / wall_s, 3),
+        "tokens_per_s": round(num_tokens / wall_s, 1) if wall_s > 0 else None,
+        "gateway_cpu_share": round(cpu_s / wall_s, 3) if wall_s > 0 else None,
+        "client_cpu_us_per_token": round(client_cpu_s / num_tokens * 1e6, 1)
+        if num_tokens
+        else None,
     }
 
 
-async def _read_later(target: Target, plan: StreamPlan, idx: int) -> Stream | None:
-    await asyncio.sleep(plan.ramp_s * idx / plan.num_streams)
-    return await _read(target, plan.num_tokens)
-
-
-async def _read(target: Target, num_tokens: int) -> Stream | None:
-    try:
-        return await read_stream(target.host, target.port, target.model, num_tokens)
-    except (OSError, TimeoutError):
-        return None
+def _read(
+    client: Child, target: Target, num_streams: int, num_tokens: int, ramp_s: float = 0.0
+) -> list[Stream]:
+    order = Order(target.host, target.port, target.model, num_streams, num_tokens, ramp_s)
+    answer = client.ask(asdict(order))
+    return [
+        Stream(began_s, num_tokens=num_got, is_whole=is_whole, arrivals_s=arrivals_s)
+        for began_s, num_got, is_whole, arrivals_s in answer["streams"]
+    ]
 
 
 def _gaps(arrivals_s: Sequence[float]) -> list[float]:

@@ -1,23 +1,30 @@
-"""Reads thousands of streams at once: counts their tokens without decoding them.
+"""Reads thousands of streams at once, in a process of its own, and looks into them afterwards.
 
-Decoding JSON would cost the client as much as the server spends on writing it, on the same machine.
+Server and client share the machine: while streams run, the client only takes bytes and the time.
+Orders and answers are lines of JSON, as benchmarks.children has them.
 """
 
 from __future__ import annotations
 
-import asyncio
 import json
+import os
 import re
+import select
+import socket
+import sys
 import time
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import cast
+from typing import Any
 
-_CONNECT_TIMEOUT_S = 30.0
-_ANSWER_TIMEOUT_S = 120.0
+_TIMEOUT_S = 120.0
+_READ_BYTES = 16 << 10
 _TEXT = b'"text":"'
 _NO_TEXT = b'"text":""'
 _DONE = b"data: [DONE]"
 _NUM_TOKENS = re.compile(rb'"completion_tokens":(\d+)')
+_NICENESS = 5
+"""The server's work comes first: a client on a machine of its own would not take from it."""
 
 
 @dataclass(slots=True)
@@ -26,7 +33,7 @@ class Stream:
 
     Attributes:
         num_tokens: as the stream's own usage says.
-        arrivals_s: of reads with at least one event with text, on the clock of time.perf_counter().
+        arrivals_s: of reads that completed an event with text, on the clock of perf_counter().
     """
 
     began_s: float
@@ -35,65 +42,130 @@ class Stream:
     is_whole: bool = False
 
 
-class _Reader(asyncio.Protocol):
-    def __init__(self, payload: bytes, loop: asyncio.AbstractEventLoop) -> None:
-        self.stream = Stream(time.perf_counter())
-        self.ended: asyncio.Future[None] = loop.create_future()
-        self._payload = payload
-        self._tail = b""
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        # uvloop's transports are no subclass of asyncio's.
-        self._transport = cast(asyncio.Transport, transport)
-        self._transport.write(self._payload)
-
-    def data_received(self, data: bytes) -> None:
-        # An event may be cut anywhere; its beginning waits for the rest.
-        data = self._tail + data
-        cut = data.rfind(b"\n\n") + 2
-        data, self._tail = data[:cut], data[cut:]
+def stream_of(began_s: float, reads: Sequence[tuple[float, bytes]]) -> Stream:
+    """What was read, understood; an event may be cut anywhere, and counts where it ends."""
+    stream, tail = Stream(began_s), b""
+    for arrived_s, data in reads:
+        data = tail + data
+        cut = data.rfind(b"\n\n") + 2 if b"\n\n" in data else 0
+        data, tail = data[:cut], data[cut:]
         if data.count(_TEXT) > data.count(_NO_TEXT):
-            self.stream.arrivals_s.append(time.perf_counter())
+            stream.arrivals_s.append(arrived_s)
         if _DONE in data:
             found = _NUM_TOKENS.search(data)
-            self.stream.num_tokens = int(found[1]) if found else 0
-            self.stream.is_whole = True
-            self._transport.close()
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        if not self.ended.done():
-            self.ended.set_result(None)
+            stream.num_tokens = int(found[1]) if found else 0
+            stream.is_whole = True
+    return stream
 
 
-async def read_stream(host: str, port: int, model: str, num_tokens: int) -> Stream:
-    """Asks POST /v1/completions for a stream of so many tokens and reads it.
+@dataclass(frozen=True, slots=True)
+class Order:
+    """What to ask for.
 
-    Raises:
-        OSError: no connection.
-        TimeoutError: it took far too long.
+    Attributes:
+        num_streams: at once.
+        ramp_s: streams begin spread over so long.
     """
+
+    host: str
+    port: int
+    model: str
+    num_streams: int
+    num_tokens: int
+    ramp_s: float = 0.0
+
+
+def read_streams(order: Order) -> list[Stream]:
+    """Asks POST /v1/completions for all streams and reads them to their ends.
+
+    A stream whose connection breaks, or that takes far too long, is not whole.
+    """
+    payload = _payload(order)
+    poll = select.epoll()
+    sockets: dict[int, socket.socket] = {}
+    reads: list[list[tuple[float, bytes]]] = []
+    reads_of: dict[int, list[tuple[float, bytes]]] = {}
+    began: list[float] = []
+    clock = time.perf_counter
+    started_s = clock()
+    while len(began) < order.num_streams or sockets:
+        if clock() - started_s > _TIMEOUT_S + order.ramp_s:
+            break
+        wait_s = 1.0
+        if len(began) < order.num_streams:
+            wait_s = started_s + order.ramp_s * len(began) / order.num_streams - clock()
+            if wait_s <= 0:
+                began.append(clock())
+                reads.append([])
+                opened = _open(order, payload)
+                if opened is not None:
+                    sockets[opened.fileno()] = opened
+                    reads_of[opened.fileno()] = reads[-1]
+                    poll.register(opened.fileno(), select.EPOLLIN)
+                wait_s = 0.0
+        for fd, _ in poll.poll(wait_s):
+            try:
+                data = sockets[fd].recv(_READ_BYTES)
+            except OSError:
+                data = b""
+            if data:
+                reads_of[fd].append((clock(), data))
+            else:
+                poll.unregister(fd)
+                sockets.pop(fd).close()
+    for left in sockets.values():
+        left.close()
+    poll.close()
+    return [stream_of(*one) for one in zip(began, reads, strict=True)]
+
+
+def _open(order: Order, payload: bytes) -> socket.socket | None:
+    try:
+        opened = socket.create_connection((order.host, order.port), timeout=_TIMEOUT_S)
+        opened.sendall(payload)
+        opened.setblocking(False)
+    except OSError:
+        return None
+    return opened
+
+
+def _payload(order: Order) -> bytes:
     body = json.dumps(
         {
-            "model": model,
+            "model": order.model,
             "prompt": "One, two, three,",
-            "max_tokens": num_tokens,
+            "max_tokens": order.num_tokens,
             "ignore_eos": True,
             "stream": True,
             "stream_options": {"include_usage": True},
         }
     ).encode()
     head = (
-        f"POST /v1/completions HTTP/1.1\r\nhost: {host}:{port}\r\n"
+        f"POST /v1/completions HTTP/1.1\r\nhost: {order.host}:{order.port}\r\nconnection: close\r\n"
         f"content-type: application/json\r\ncontent-length: {len(body)}\r\n\r\n"
-    ).encode()
-    loop = asyncio.get_running_loop()
-    async with asyncio.timeout(_CONNECT_TIMEOUT_S):
-        transport, reader = await loop.create_connection(
-            lambda: _Reader(head + body, loop), host, port
+    )
+    return head.encode() + body
+
+
+def main() -> None:
+    """Carries out orders until there are no more."""
+    os.nice(_NICENESS)
+    _say({"ready": True})
+    for line in sys.stdin:
+        streams = read_streams(Order(**json.loads(line)))
+        _say(
+            {
+                "streams": [
+                    [one.began_s, one.num_tokens, one.is_whole, one.arrivals_s] for one in streams
+                ]
+            }
         )
-    try:
-        async with asyncio.timeout(_ANSWER_TIMEOUT_S):
-            await reader.ended
-    finally:
-        transport.close()
-    return reader.stream
+
+
+def _say(answer: Mapping[str, Any]) -> None:
+    sys.stdout.write(json.dumps(answer) + "\n")
+    sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    main()

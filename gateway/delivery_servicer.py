@@ -101,7 +101,7 @@ class DeliveryServicer(DeliveryServiceServicer):
         stream.send(reply)
 
     def _take_frame(self, stream: WorkerStream, frame: StepFrame) -> None:
-        for delta in frame.deltas:
+        for delta in (*frame.deltas, *frame.nexts.deltas()):
             found = stream.find(delta.handle)
             if found is None:
                 continue

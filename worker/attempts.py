@@ -42,6 +42,11 @@ class Attempt:
         """What the rest of the cluster calls it."""
         return self.request.request_id, self.request.attempt
 
+    @property
+    def is_delivering(self) -> bool:
+        """Whether output leaves at once."""
+        return self.phase is AttemptPhase.DELIVERING
+
     def take(self, output: SequenceOutput) -> RequestDelta | None:
         """What the owner gets of an output now; None while it is held back, or if nobody waits."""
         if self.phase is AttemptPhase.STOPPED:

@@ -11,10 +11,12 @@ import grpc
 from tokenmill.v1.delivery_pb2_grpc import DeliveryServiceStub
 
 from services.core.delivery import (
+    NO_NEXT_TOKENS,
     Attach,
     Attached,
     Cancel,
     Gone,
+    NextTokens,
     RequestDelta,
     WorkerHello,
 )
@@ -96,16 +98,20 @@ class GatewayStream:
         finally:
             del self._replies[attach.handle]
 
-    def send(self, deltas: Sequence[RequestDelta], *, step_idx: int = 0) -> None:
-        """Queues news. A gateway that is too far behind loses the stream.
+    def send(
+        self,
+        deltas: Sequence[RequestDelta],
+        nexts: NextTokens = NO_NEXT_TOKENS,
+        *,
+        step_idx: int = 0,
+    ) -> None:
+        """Queues news; while the gateway is behind they are merged.
 
-        Args:
-            deltas: at most one per attempt; while the gateway is behind they are merged.
-            step_idx: see Outbox.add_deltas.
+        A gateway that is too far behind loses the stream. Args: see Outbox.add_news.
         """
         if self.is_lost:
             return
-        self._outbox.add_deltas(deltas, step_idx=step_idx)
+        self._outbox.add_news(deltas, nexts, step_idx=step_idx)
         self._has_outgoing.set()
         if self._outbox.is_over:
             self.lose("the gateway does not read; too many tokens wait for it")

@@ -94,6 +94,10 @@ class RequestSpans:
         if self._decode is None:
             self._num_prefill_tokens += prefill_tokens
 
+    def went_on(self) -> None:
+        """The sequence has one more token, not its first nor its last."""
+        self._num_output_tokens += 1
+
     def emitted(self, output: SequenceOutput, ended_ns: int) -> None:
         """The sequence has news."""
         self._num_output_tokens += len(output.token_ids)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 
 from opentelemetry.trace import Link
 
-from services.core.delivery import RequestDelta
+from services.core.delivery import NextTokens, RequestDelta
+from services.core.request import RequestClass
 from worker.attempts import AttemptTable
 from worker.cache.offer import OfferQueue
 from worker.delivery_client import GatewayStream
@@ -15,7 +17,7 @@ from worker.engine.port import StepReport
 from worker.engine_bridge import StepNews
 from worker.job import Job
 from worker.metrics import WorkerMetrics
-from worker.spans import StepPhase, trace_step
+from worker.spans import MAX_STEP_LINKS, StepPhase, trace_step
 from worker.tenant_outputs import TenantOutputs
 
 
@@ -62,20 +64,33 @@ class StepRouter:
             self._finished(job)
 
     def _send_frames(self, report: StepReport) -> list[Job]:
-        deltas: dict[GatewayStream, list[RequestDelta]] = {}
+        news: dict[GatewayStream, _News] = {}
         finished: list[Job] = []
+        num_tokens: dict[tuple[str, RequestClass], int] = {}
         for output in report.outputs:
             job = self._table.of_seq(output.seq_id)
             if job is None:
                 continue
-            self._outputs.add(job.attempt.request, len(output.token_ids))
-            delta = job.attempt.take(output)
+            attempt, request = job.attempt, job.attempt.request
+            account = request.tenant, request.request_class
+            num_tokens[account] = num_tokens.get(account, 0) + len(output.token_ids)
+            of_stream = news.get(job.stream)
+            if of_stream is None:
+                of_stream = news[job.stream] = _News()
+            if attempt.is_delivering and output.is_next_token:
+                of_stream.handles.append(attempt.handle)
+                of_stream.positions.append(output.first_position)
+                of_stream.token_ids.append(output.token_ids[0])
+                continue
+            delta = attempt.take(output)
             if delta is not None:
-                deltas.setdefault(job.stream, []).append(delta)
+                of_stream.deltas.append(delta)
             if output.finish_reason is not None:
                 finished.append(job)
-        for stream, deltas_of_stream in deltas.items():
-            stream.send(deltas_of_stream, step_idx=report.step_idx)
+        for stream, of_stream in news.items():
+            of_stream.send(stream, report.step_idx)
+        for (tenant, request_class), count in num_tokens.items():
+            self._outputs.add(tenant, request_class, count)
         return finished
 
     def _note_spans(self, report: StepReport) -> None:
@@ -84,10 +99,11 @@ class StepRouter:
             job = self._table.of_seq(seq_id)
             if job is not None:
                 num_prefill = report.prefill_tokens_by_seq.get(seq_id, 0)
-                phase = StepPhase.PREFILL if num_prefill else StepPhase.DECODE
-                links.append(job.spans.link(phase, num_prefill or 1))
                 job.spans.stepped(num_prefill)
                 job.clock.stepped(report.started_ns)
+                if self._trace_steps and len(links) < MAX_STEP_LINKS:
+                    phase = StepPhase.PREFILL if num_prefill else StepPhase.DECODE
+                    links.append(job.spans.link(phase, num_prefill or 1))
         for seq_id in report.preempted_seq_ids:
             job = self._table.of_seq(seq_id)
             if job is not None:
@@ -95,11 +111,31 @@ class StepRouter:
                 job.spans.preempted()
         for output in report.outputs:
             job = self._table.of_seq(output.seq_id)
-            if job is not None:
+            if job is None:
+                continue
+            if output.is_next_token and job.clock.first_token_ns:
+                job.spans.went_on()
+            else:
                 job.spans.emitted(output, report.ended_ns)
                 self._metrics.on_output(job, output, report.ended_ns)
         if links and self._trace_steps:
             trace_step(report, links)
+
+
+@dataclass(slots=True)
+class _News:
+    """What a step tells one gateway."""
+
+    deltas: list[RequestDelta] = field(default_factory=list[RequestDelta])
+    handles: list[int] = field(default_factory=list[int])
+    positions: list[int] = field(default_factory=list[int])
+    token_ids: list[int] = field(default_factory=list[int])
+
+    def send(self, stream: GatewayStream, step_idx: int) -> None:
+        """Passes it on, if there is anything."""
+        if self.deltas or self.handles:
+            nexts = NextTokens(self.handles, self.positions, self.token_ids)
+            stream.send(self.deltas, nexts, step_idx=step_idx)
 
 
 def _owner_of(blocks: Sequence[FullBlock], finished: Sequence[Job]) -> Job | None:

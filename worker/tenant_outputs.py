@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from services.core.load import TenantOutput
-from services.core.request import QueuedRequest, RequestClass
+from services.core.request import RequestClass
 
 MAX_REMEMBERED = 1_024
 """Counts kept. One that was forgotten and comes back begins at 0, which schedulers understand."""
@@ -19,11 +19,11 @@ class TenantOutputs:
         # In order of change, the latest last.
         self._counts: dict[tuple[str, RequestClass], int] = {}
 
-    def add(self, request: QueuedRequest, num_tokens: int) -> None:
-        """A request got so many tokens."""
+    def add(self, tenant: str, request_class: RequestClass, num_tokens: int) -> None:
+        """Requests of a tenant and class got so many tokens."""
         if num_tokens <= 0:
             return
-        key = (request.tenant, request.request_class)
+        key = (tenant, request_class)
         self._counts[key] = self._counts.pop(key, 0) + num_tokens
         if len(self._counts) > MAX_REMEMBERED:
             del self._counts[next(iter(self._counts))]

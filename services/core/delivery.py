@@ -49,11 +49,49 @@ class RequestDelta:
 
 
 @dataclass(frozen=True, slots=True)
+class NextTokens:
+    """One new token each of many requests, and no other news of them.
+
+    Nearly all news are such: in three sequences of one length they cost no object each.
+
+    Attributes:
+        handles: which requests.
+        positions: output positions of the tokens.
+        token_ids: the tokens.
+    """
+
+    handles: Sequence[int] = ()
+    positions: Sequence[int] = ()
+    token_ids: Sequence[int] = ()
+
+    def __len__(self) -> int:
+        return len(self.handles)
+
+    def deltas(self) -> list[RequestDelta]:
+        """The same, one by one."""
+        return [
+            RequestDelta(handle, position, (token_id,))
+            for handle, position, token_id in zip(
+                self.handles, self.positions, self.token_ids, strict=True
+            )
+        ]
+
+
+NO_NEXT_TOKENS = NextTokens()
+
+
+@dataclass(frozen=True, slots=True)
 class StepFrame:
-    """The new tokens of one engine step, for all requests of one gateway."""
+    """The new tokens of one engine step, for all requests of one gateway.
+
+    Attributes:
+        deltas: of requests with more news than one new token.
+        nexts: of all others; a request is in one of the two.
+    """
 
     step_idx: int
-    deltas: Sequence[RequestDelta]
+    deltas: Sequence[RequestDelta] = ()
+    nexts: NextTokens = NO_NEXT_TOKENS
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ from services.core.delivery import (
     Cancel,
     GatewayMessage,
     Gone,
+    NextTokens,
     RequestDelta,
     StepFrame,
     WorkerHello,
@@ -33,7 +34,7 @@ def worker_message_to_pb(message: WorkerMessage) -> pb.DeliverRequest:
             return pb.DeliverRequest(
                 attach=pb.Attach(handle=handle, request_id=request_id, attempt=attempt)
             )
-        case StepFrame(step_idx, deltas):
+        case StepFrame(step_idx, deltas, nexts):
             return pb.DeliverRequest(
                 frame=pb.StepFrame(
                     step_idx=step_idx,
@@ -50,6 +51,9 @@ def worker_message_to_pb(message: WorkerMessage) -> pb.DeliverRequest:
                         )
                         for delta in deltas
                     ],
+                    next_handles=nexts.handles,
+                    next_positions=nexts.positions,
+                    next_token_ids=nexts.token_ids,
                 )
             )
 
@@ -58,7 +62,7 @@ def worker_message_from_pb(message: pb.DeliverRequest) -> WorkerMessage:
     """What a gateway receives.
 
     Raises:
-        InvalidRequest: an empty message, or one of a newer version.
+        InvalidRequest: an empty message, one of a newer version, or a frame with halves missing.
     """
     match message.WhichOneof("kind"):
         case "hello":
@@ -69,8 +73,18 @@ def worker_message_from_pb(message: pb.DeliverRequest) -> WorkerMessage:
                 handle=attach.handle, request_id=attach.request_id, attempt=attach.attempt
             )
         case "frame":
+            frame = message.frame
+            nexts = NextTokens(
+                tuple(frame.next_handles), tuple(frame.next_positions), tuple(frame.next_token_ids)
+            )
+            if not len(nexts.handles) == len(nexts.positions) == len(nexts.token_ids):
+                raise InvalidRequest(
+                    f"next_handles, next_positions and next_token_ids have {len(nexts.handles)},"
+                    f" {len(nexts.positions)} and {len(nexts.token_ids)} entries; allowed: as many",
+                    field="next_handles",
+                )
             return StepFrame(
-                step_idx=message.frame.step_idx,
+                step_idx=frame.step_idx,
                 deltas=[
                     RequestDelta(
                         handle=delta.handle,
@@ -82,8 +96,9 @@ def worker_message_from_pb(message: pb.DeliverRequest) -> WorkerMessage:
                         logprobs=logprobs_from_pb(delta.logprobs),
                         prompt_logprobs=logprobs_from_pb(delta.prompt_logprobs),
                     )
-                    for delta in message.frame.deltas
+                    for delta in frame.deltas
                 ],
+                nexts=nexts,
             )
         case _:
             raise InvalidRequest("kind is not set in a DeliverRequest", field="kind")

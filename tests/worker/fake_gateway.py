@@ -108,7 +108,7 @@ class FakeGateway(DeliveryServiceServicer):
                         outgoing.put_nowait(reply)
                 case StepFrame() as frame:
                     self.frames.append(frame)
-                    for delta in frame.deltas:
+                    for delta in (*frame.deltas, *frame.nexts.deltas()):
                         self._deltas[self._names[delta.handle]].append(delta)
         outgoing.put_nowait(None)
 

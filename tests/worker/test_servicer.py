@@ -58,7 +58,7 @@ async def test_all_requests_of_a_gateway_share_one_stream_and_one_frame_per_step
         await until(lambda: len(gateway.frames) == 1)
         engine.step(8)
         await until(lambda: len(gateway.frames) == 2)
-        assert [len(frame.deltas) for frame in gateway.frames] == [4, 4]
+        assert [len(frame.deltas) + len(frame.nexts) for frame in gateway.frames] == [4, 4]
         assert gateway.frames[0].step_idx < gateway.frames[1].step_idx
         assert len(gateway.hellos) == 1
 

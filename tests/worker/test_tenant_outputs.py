@@ -1,6 +1,5 @@
 from services.core.load import TenantOutput
 from services.core.request import RequestClass
-from tests.worker.rig import make_request
 from worker.tenant_outputs import MAX_TOLD, TenantOutputs
 
 
@@ -11,7 +10,7 @@ def test_counts_rise_by_tenant_and_class():
         ("a", RequestClass.BATCH, 2),
         ("a", RequestClass.STANDARD, 4),
     ):
-        outputs.add(make_request("r", "", tenant=tenant, request_class=request_class), count)
+        outputs.add(tenant, request_class, count)
     assert outputs.latest() == (
         TenantOutput("a", RequestClass.BATCH, 3),
         TenantOutput("a", RequestClass.STANDARD, 4),
@@ -21,7 +20,7 @@ def test_counts_rise_by_tenant_and_class():
 def test_only_those_that_changed_last_are_told():
     outputs = TenantOutputs()
     for idx in range(MAX_TOLD + 1):
-        outputs.add(make_request("r", "", tenant=str(idx)), 1)
+        outputs.add(str(idx), RequestClass.STANDARD, 1)
     assert [output.tenant for output in outputs.latest()] == [
         str(idx) for idx in range(1, MAX_TOLD + 1)
     ]

@@ -12,6 +12,9 @@ def take_tokens(
     seq: LiveSequence, sampled: SampledTokens, eos_token_ids: frozenset[int]
 ) -> tuple[SampledTokens, FinishReason | None]:
     """Adds tokens to a sequence as far as its end; returns those that it took, and the end."""
+    if len(sampled.token_ids) == 1:
+        seq.append(sampled.token_ids[0])
+        return sampled, seq.finish_reason(eos_token_ids)
     reason: FinishReason | None = None
     num_taken = 0
     for token_id in sampled.token_ids:

@@ -10,6 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
+import msgspec
+
 from services.core.block_names import BlockNames
 from services.core.blocks import BlockHash, BlockLayout, BlockPayload
 from services.core.load import WorkerLoad
@@ -41,8 +43,7 @@ class SequenceSpec:
     request_class: RequestClass = RequestClass.INTERACTIVE
 
 
-@dataclass(frozen=True, slots=True)
-class SequenceOutput:
+class SequenceOutput(msgspec.Struct, frozen=True):
     """News of one sequence after a step.
 
     Attributes:
@@ -62,6 +63,15 @@ class SequenceOutput:
     cached_tokens: int = 0
     logprobs: Sequence[TokenLogprobs] = ()
     prompt_logprobs: Sequence[TokenLogprobs] = ()
+
+    @property
+    def is_next_token(self) -> bool:
+        """Whether one new token is all the news."""
+        return (
+            len(self.token_ids) == 1
+            and self.finish_reason is None
+            and not (self.cached_tokens or self.logprobs or self.prompt_logprobs)
+        )
 
 
 @dataclass(frozen=True, slots=True)

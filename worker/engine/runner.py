@@ -6,13 +6,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
+import msgspec
+
 from services.core.blocks import BlockLayout
 from services.core.logprobs import TokenLogprobs
 from worker.engine.step_plan import SequenceSlice
 
 
-@dataclass(frozen=True, slots=True)
-class SampledTokens:
+class SampledTokens(msgspec.Struct, frozen=True):
     """The next tokens of a sequence; logprobs of each if it asks for them."""
 
     token_ids: Sequence[int] = ()

@@ -6,10 +6,12 @@ import enum
 
 from services.core.blocks import NOTHING_PUBLIC, BlockHash, PublicBlocks, extend_chain
 from services.core.logprobs import TokenLogprobs
-from services.core.request import FinishReason
+from services.core.request import FinishReason, RequestClass
 from services.core.sampling import SamplingParams
 from worker.engine.port import SequenceSpec
 from worker.engine.sampling.history import TokenHistory
+
+_RANKS = {request_class: rank for rank, request_class in enumerate(RequestClass)}
 
 
 class SequenceStatus(enum.Enum):
@@ -44,6 +46,7 @@ class LiveSequence:
         "spec",
         "status",
         "token_ids",
+        "urgency",
         "was_admitted",
     )
 
@@ -58,6 +61,8 @@ class LiveSequence:
     ) -> None:
         self.spec = spec
         self.arrival_idx = arrival_idx
+        self.urgency = _RANKS[spec.request_class], arrival_idx
+        """Order of service: the rank of its class, then its arrival."""
         self.root = root
         self.public = public
         self.token_ids = [*spec.prompt_token_ids, *spec.delivered_token_ids]
@@ -135,10 +140,11 @@ class LiveSequence:
 
     def finish_reason(self, eos_token_ids: frozenset[int]) -> FinishReason | None:
         """Whether the output so far is complete, judged by its last token."""
-        if self.num_output:
+        if len(self.token_ids) > self.num_prompt:
             last = self.token_ids[-1]
-            is_eos = last in eos_token_ids and not self.sampling.ignore_eos
-            if is_eos or last in self.sampling.stop_token_ids:
+            sampling = self.spec.sampling
+            is_eos = last in eos_token_ids and not sampling.ignore_eos
+            if is_eos or last in sampling.stop_token_ids:
                 # min_tokens is the sampler's business: a token that is here was allowed.
                 return FinishReason.STOP
         return FinishReason.LENGTH if len(self.token_ids) >= self.max_len else None

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
+
+import msgspec
 
 from services.core.step_time import StepWork
 from worker.engine.sequence import LiveSequence
 
 
-@dataclass(frozen=True, slots=True)
-class SequenceSlice:
+class SequenceSlice(msgspec.Struct, frozen=True):
     """Consecutive tokens of one sequence to compute in a step.
 
     Attributes:
@@ -33,8 +34,8 @@ class SequenceSlice:
     @property
     def token_ids(self) -> Sequence[int]:
         """The slice's tokens."""
-        end = self.start + self.num_tokens
-        return [*self.seq.token_ids[self.start : end], *self.draft_token_ids]
+        token_ids = self.seq.token_ids[self.start : self.start + self.num_tokens]
+        return [*token_ids, *self.draft_token_ids] if self.draft_token_ids else token_ids
 
     @property
     def next_prompt_token_ids(self) -> Sequence[int]:
@@ -46,7 +47,7 @@ class SequenceSlice:
         """The slice as it counts: without the last so many drafts, which were wrong."""
         if not num_wrong:
             return self
-        return replace(
+        return msgspec.structs.replace(
             self,
             num_tokens=self.num_tokens - num_wrong,
             draft_token_ids=self.draft_token_ids[:-num_wrong],

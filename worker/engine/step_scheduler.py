@@ -135,6 +135,8 @@ class StepScheduler:
         first_full = seq.num_computed // block_size
         seq.num_computed = done.start + done.num_tokens
         num_full = seq.num_computed // block_size
+        if num_full == first_full:
+            return
         hashes = seq.hashes(num_full, block_size)
         for block_idx in range(first_full, num_full):
             is_first = self._pool.remember(seq.block_table[block_idx], hashes[block_idx])
@@ -143,9 +145,15 @@ class StepScheduler:
 
     def _plan_decode(self, plan: StepPlan, seq: LiveSequence) -> None:
         """Plans the last token of a sequence past its prompt with drafts, or what it recomputes."""
-        if not self._grow(plan, seq, seq.num_computed + 1):
+        start = seq.num_computed
+        num_left = len(seq.token_ids) - start
+        has_room = start < len(seq.block_table) * self._limits.block_size
+        if num_left == 1 and has_room and not seq.draft_token_ids:
+            # Nearly all of them, so nothing else is asked.
+            plan.add(SequenceSlice(seq, start, 1, is_prefill=False, samples=True))
             return
-        num_left = len(seq.token_ids) - seq.num_computed
+        if not self._grow(plan, seq, start + 1):
+            return
         drafts = seq.draft_token_ids if num_left == 1 else ()
         # Everybody else's one token comes first.
         room = self._limits.max_batched_tokens - self._limits.max_num_seqs

@@ -4,21 +4,18 @@ from __future__ import annotations
 
 from bisect import insort
 from collections.abc import Iterator
+from operator import attrgetter
 
-from services.core.request import RequestClass
 from worker.engine.sequence import LiveSequence
-
-_RANKS = {request_class: rank for rank, request_class in enumerate(RequestClass)}
 
 
 def rank_of(seq: LiveSequence) -> int:
     """0 is the most urgent class."""
-    return _RANKS[seq.spec.request_class]
+    return seq.urgency[0]
 
 
-def urgency_of(seq: LiveSequence) -> tuple[int, int]:
-    """Order of service: by class, then by arrival; the lowest is served first."""
-    return rank_of(seq), seq.arrival_idx
+urgency_of = attrgetter("urgency")
+"""Order of service: by class, then by arrival; the lowest is served first."""
 
 
 class WaitingLine:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
+import tempfile
+from pathlib import Path
 from typing import Any
 
+from benchmarks.children import ChildFailed
 from benchmarks.gateway import StreamPlan, Target, measure_streams
 from services.cli.failure import CommandFailed
 from services.cli.own_cluster import own_cluster
@@ -16,7 +19,7 @@ def gateway(plan: StreamPlan) -> dict[str, Any]:
     """Measures a gateway of its own, before one fake worker that holds all streams at once.
 
     Raises:
-        CommandFailed: the cluster cannot be started.
+        CommandFailed: the cluster cannot be started, or the client breaks down.
     """
     os.environ.update(
         TOKENMILL_FAKE_STEP_TIME_S=str(plan.step_s),
@@ -33,4 +36,8 @@ def gateway(plan: StreamPlan) -> dict[str, Any]:
         if entry.pid is None or entry.http_port is None:
             raise CommandFailed("the gateway did not start")
         target = Target(_LOOPBACK, entry.http_port, state.model_name, entry.pid)
-        return measure_streams(target, plan)
+        try:
+            with tempfile.TemporaryDirectory() as scratch:
+                return measure_streams(target, plan, Path(scratch) / "client.log")
+        except ChildFailed as exc:
+            raise CommandFailed(str(exc)) from exc

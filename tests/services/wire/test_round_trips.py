@@ -10,6 +10,7 @@ from services.core.delivery import (
     Attached,
     Cancel,
     Gone,
+    NextTokens,
     RequestDelta,
     StepFrame,
     WorkerHello,
@@ -144,6 +145,7 @@ def test_submit():
                 ),
             ],
         ),
+        StepFrame(9, [], NextTokens((1, 2), (7, 8), (70, 80))),
     ],
 )
 def test_worker_messages(message):
@@ -154,3 +156,9 @@ def test_worker_messages(message):
 @pytest.mark.parametrize("message", [Attached(1, (4, 5)), Attached(2), Gone(3, "late"), Cancel(4)])
 def test_gateway_messages(message):
     assert delivery.gateway_message_from_pb(delivery.gateway_message_to_pb(message)) == message
+
+
+def test_a_frame_with_halves_missing_is_refused():
+    message = delivery.worker_message_to_pb(StepFrame(9, [], NextTokens((1, 2), (7, 8), (70,))))
+    with pytest.raises(InvalidRequest, match="next_handles"):
+        delivery.worker_message_from_pb(message)
