@@ -11,8 +11,9 @@ from services.core.step_time import StepTimeModel, StepWork
 from worker.engine.block_pool import BlockPool
 from worker.engine.prefill_pace import PrefillPace
 from worker.engine.settings import EngineSettings
+from worker.engine.step_limits import SchedulerLimits
 from worker.engine.step_plan import SequenceSlice, StepPlan
-from worker.engine.step_scheduler import SchedulerLimits, StepScheduler
+from worker.engine.step_scheduler import StepScheduler
 from worker.engine.step_times import StepTimes
 from worker.kv_events import KvEventLog
 

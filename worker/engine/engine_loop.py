@@ -25,8 +25,9 @@ from worker.engine.settings import EngineSettings
 from worker.engine.spec_check import find_fault
 from worker.engine.speculation.speculator import Speculator
 from worker.engine.step_guard import run_guarded
+from worker.engine.step_limits import SchedulerLimits
 from worker.engine.step_plan import SequenceSlice, StepPlan
-from worker.engine.step_scheduler import SchedulerLimits, StepScheduler
+from worker.engine.step_scheduler import StepScheduler
 from worker.engine.step_times import StepTimes
 from worker.engine.teller import Teller
 

@@ -9,38 +9,18 @@ by it, never the most urgent sequence of all, so that there is always one that a
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
-
 from services.core.blocks import BlockHash
-from services.core.step_time import StepWork
 from worker.engine.block_exports import BlockExports
 from worker.engine.block_pool import BlockPool, NoRoom, PrefixHit
 from worker.engine.prefix_lookup import PrefixLookup
 from worker.engine.sequence import LiveSequence, SequenceStatus
+from worker.engine.step_limits import PrefillLimit, SchedulerLimits
 from worker.engine.step_plan import SequenceSlice, StepPlan
 from worker.engine.victim import choose_victim
 from worker.engine.waiting_line import WaitingLine, rank_of, urgency_of
 
 _MAX_PROMPT_LOGPROBS = 128
 """Prompt tokens in a step whose likelihood is asked for: each needs a row of the vocabulary."""
-
-PrefillLimit = Callable[[StepWork], int]
-"""Most prompt tokens of a step beside what it decodes, so that the decoders do not wait long."""
-
-
-@dataclass(frozen=True, slots=True)
-class SchedulerLimits:
-    """What one step may hold.
-
-    Attributes:
-        watermark_blocks: blocks kept free at admission while others run, so that they can grow.
-    """
-
-    block_size: int
-    max_num_seqs: int
-    max_batched_tokens: int
-    watermark_blocks: int = 1
 
 
 class StepScheduler:

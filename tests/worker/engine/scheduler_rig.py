@@ -9,8 +9,9 @@ from services.core.sampling import SamplingParams
 from worker.engine.block_pool import BlockPool
 from worker.engine.port import SequenceSpec
 from worker.engine.sequence import LiveSequence
+from worker.engine.step_limits import PrefillLimit, SchedulerLimits
 from worker.engine.step_plan import StepPlan
-from worker.engine.step_scheduler import PrefillLimit, SchedulerLimits, StepScheduler
+from worker.engine.step_scheduler import StepScheduler
 
 BLOCK = 4
 
