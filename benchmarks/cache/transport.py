@@ -27,6 +27,7 @@ from services.wire.cache import BlockQuery
 from worker.cache.block_check import check_blocks
 from worker.cache.client import CacheClient
 from worker.cache.fetch import CHECKED_AT_ONCE
+from worker.engine.block_import import copy_blocks
 from worker.engine.kv_pool import KvPool, block_bytes
 
 LAYOUT = BlockLayout("bfloat16", num_layers=30, num_kv_heads=3, head_dim=64, block_size=32)
@@ -35,6 +36,8 @@ LAYOUT = BlockLayout("bfloat16", num_layers=30, num_kv_heads=3, head_dim=64, blo
 _TENANT = "bench"
 _TIMEOUT_S = 30.0
 _WARM_UP = 2
+
+_checker = ThreadPoolExecutor(1)
 
 
 class NoService(Exception):
@@ -124,24 +127,22 @@ async def _fetch(
         blocks += [block async for block in stream]
     at_s = took(f"{name}_call", at_s)
     assert len(blocks) == len(chain), "blocks are missing"
-    # As in a worker: one thread sums up what another copies a little later.
-    with ThreadPoolExecutor(1) as checker:
-        starts = range(0, len(blocks), CHECKED_AT_ONCE)
-        checks = [
-            checker.submit(
-                check_blocks,
-                blocks[start : start + CHECKED_AT_ONCE],
-                hashes[start : start + CHECKED_AT_ONCE],
-                LAYOUT,
-            )
-            for start in starts
-        ]
-        for start, check in zip(starts, checks, strict=True):
-            checked = check.result()
-            assert not checked.fault, checked.fault
-            for block_idx, block in enumerate(checked.blocks, start):
-                pool.import_block(block_idx, block.data)
-                assert block.is_current(), "a block was overwritten"
+    # As in a worker: some are summed up while others are copied.
+    starts = range(0, len(blocks), CHECKED_AT_ONCE)
+    checks = [
+        _checker.submit(
+            check_blocks,
+            blocks[start : start + CHECKED_AT_ONCE],
+            hashes[start : start + CHECKED_AT_ONCE],
+            LAYOUT,
+        )
+        for start in starts
+    ]
+    for start, check in zip(starts, checks, strict=True):
+        checked = check.result()
+        assert not checked.fault, checked.fault
+        num_copied = copy_blocks(pool, list(enumerate(checked.blocks, start)))
+        assert num_copied == len(checked.blocks), "a block was overwritten"
     took(f"{name}_use", at_s)
     took(name, started_s)
 

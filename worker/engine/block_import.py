@@ -3,14 +3,33 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Protocol
 
 import structlog
 
-from services.core.blocks import BlockPayload
+from services.core.blocks import BlockHash, BlockPayload
 from worker.engine.block_pool import BlockPool, NoRoom, PrefixHit
 from worker.engine.runner import StepRunner
 
 log = structlog.get_logger(__name__)
+
+_MIN_SHARED = 4
+"""With fewer blocks, waking the second thread costs more than it gains."""
+
+_Placed = tuple[int, BlockPayload]
+
+
+class BlockMemory(Protocol):
+    """Where blocks are copied to."""
+
+    def import_block(self, block_id: int, content: bytes | memoryview) -> None:
+        """As StepRunner.import_block."""
+        ...
+
+
+# Copying sets the interpreter free. Steps wait meanwhile: two threads hold them up half as long.
+_second_thread = ThreadPoolExecutor(1, "block-import")
 
 
 def import_into_pool(pool: BlockPool, runner: StepRunner, payloads: Sequence[BlockPayload]) -> None:
@@ -21,10 +40,30 @@ def import_into_pool(pool: BlockPool, runner: StepRunner, payloads: Sequence[Blo
         runner: owns the memory.
         payloads: in chain order: what comes after one that is left out is left out as well.
     """
-    layout = runner.layout.text()
-    taken: list[int] = []
+    placed = _placed(pool, runner.layout.text(), payloads)
+    for block_id, payload in placed[: copy_blocks(runner, placed)]:
+        pool.remember(block_id, payload.block_hash)
+    # Held until all are in: otherwise a late one could take the place of an early one.
+    pool.release([block_id for block_id, _ in placed])
+
+
+def copy_blocks(memory: BlockMemory, placed: Sequence[_Placed]) -> int:
+    """Copies blocks to their places; how many of them, from the first on, are right."""
+    if len(placed) < _MIN_SHARED:
+        return _copy_some(memory, placed)
+    middle = len(placed) // 2
+    rest = _second_thread.submit(_copy_some, memory, placed[middle:])
+    num_right = _copy_some(memory, placed[:middle])
+    num_rest = rest.result()
+    return num_right if num_right < middle else middle + num_rest
+
+
+def _placed(pool: BlockPool, layout: str, payloads: Sequence[BlockPayload]) -> list[_Placed]:
+    """Places for those that the pool lacks."""
+    placed: list[_Placed] = []
+    hashes: set[BlockHash] = set()
     for payload in payloads:
-        if pool.holds(payload.block_hash):
+        if payload.block_hash in hashes or pool.holds(payload.block_hash):
             continue
         if payload.layout != layout:
             log.warning("blocks.import_refused", layout=payload.layout, expected=layout)
@@ -32,16 +71,20 @@ def import_into_pool(pool: BlockPool, runner: StepRunner, payloads: Sequence[Blo
         block_ids = pool.allocate(PrefixHit(), 1)
         if isinstance(block_ids, NoRoom):
             break
-        taken.extend(block_ids)
+        hashes.add(payload.block_hash)
+        placed.append((block_ids[0], payload))
+    return placed
+
+
+def _copy_some(memory: BlockMemory, placed: Sequence[_Placed]) -> int:
+    for num_right, (block_id, payload) in enumerate(placed):
         try:
-            runner.import_block(block_ids[0], payload.data)
+            memory.import_block(block_id, payload.data)
         except Exception:
             # A cache can only help: whatever is wrong with its block costs a recompute, not a step.
             log.exception("blocks.import_failed", size_bytes=len(payload.data))
-            break
+            return num_right
         if not payload.is_current():
             log.warning("blocks.import_overwritten", size_bytes=len(payload.data))
-            break
-        pool.remember(block_ids[0], payload.block_hash)
-    # Held until all are in: otherwise a late one could take the place of an early one.
-    pool.release(taken)
+            return num_right
+    return len(placed)
