@@ -87,10 +87,16 @@ class QueuedRequest:
 
 @dataclass(frozen=True, slots=True)
 class Submission:
-    """A request on its way to a worker, with the span that placed it."""
+    """A request on its way to a worker, with the span that placed it.
+
+    Attributes:
+        encoded: the request as it came out of the queue, so that it is not encoded once more; empty
+            if it did not come that way.
+    """
 
     request: QueuedRequest
     trace: TraceContext = field(default_factory=TraceContext)
+    encoded: bytes = b""
 
 
 class SubmissionOutcome(enum.Enum):

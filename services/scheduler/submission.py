@@ -50,7 +50,10 @@ class PlacedBatch:
                 **_why_waited(waits[entry.key]),
                 **_scores(scores),
             }
-            for entry, scores in zip(batch.requests, batch.scores, strict=True)
+            # Without tracing nobody reads them.
+            if hold.span.is_recording()
+            else {}
+            for hold, entry, scores in zip(holds, batch.requests, batch.scores, strict=True)
         ]
         self._attributes: dict[str, str | int | float] = {
             names.WORKER_ID: batch.worker_id,
@@ -89,7 +92,11 @@ class PlacedBatch:
                 results, load = await client.submit(
                     address,
                     [
-                        Submission(hold.entry.request, trace_of(trace.set_span_in_context(place)))
+                        Submission(
+                            hold.entry.request,
+                            trace_of(trace.set_span_in_context(place)),
+                            hold.message.payload,
+                        )
                         for hold, place in zip(self._holds, places, strict=True)
                     ],
                     timeout_s=timeout_s,

@@ -30,6 +30,9 @@ _CLASS_FROM_PB = {value: key for key, value in _CLASS_TO_PB.items()} | {
 }
 
 
+_DEFAULT_SAMPLING = SamplingParams()
+
+
 def finish_reason_to_pb(reason: FinishReason | None) -> pb.FinishReason:
     """None, still running, becomes UNSPECIFIED."""
     return _FINISH_TO_PB[reason]
@@ -87,7 +90,7 @@ def sampling_to_pb(params: SamplingParams) -> pb.SamplingParams:
 
 def sampling_from_pb(message: pb.SamplingParams) -> SamplingParams:
     """Absent fields take the defaults of SamplingParams."""
-    default = SamplingParams()
+    default = _DEFAULT_SAMPLING
     return SamplingParams(
         max_tokens=message.max_tokens if message.HasField("max_tokens") else None,
         min_tokens=message.min_tokens if message.HasField("min_tokens") else default.min_tokens,

@@ -23,15 +23,16 @@ _OUTCOME_FROM_PB = {value: key for key, value in _OUTCOME_TO_PB.items()}
 
 def submit_request_to_pb(submissions: Sequence[Submission]) -> pb.SubmitRequest:
     """Batch as sent."""
-    return pb.SubmitRequest(
-        submissions=[
-            pb.Submission(
-                request=queued_request_to_pb(submission.request),
-                trace_context=trace_to_pb(submission.trace),
-            )
-            for submission in submissions
-        ]
-    )
+    return pb.SubmitRequest(submissions=[_submission_to_pb(one) for one in submissions])
+
+
+def _submission_to_pb(submission: Submission) -> pb.Submission:
+    trace = trace_to_pb(submission.trace)
+    if not submission.encoded:
+        return pb.Submission(request=queued_request_to_pb(submission.request), trace_context=trace)
+    message = pb.Submission(trace_context=trace)
+    message.request.MergeFromString(submission.encoded)
+    return message
 
 
 def submit_request_from_pb(message: pb.SubmitRequest) -> list[Submission]:

@@ -13,7 +13,7 @@ from tokenmill.v1 import cache_pb2_grpc
 
 from services.core.errors import DeadlineExceeded, DependencyLost, InvalidRequest, TokenmillError
 from services.runtime import telemetry
-from services.runtime.rpc_client import open_channel, peer_errors
+from services.runtime.rpc_client import TracedCall, open_channel, peer_errors
 from services.runtime.rpc_server import RpcServer
 from services.wire.cache import (
     BlockQuery,
@@ -115,10 +115,17 @@ async def test_a_deadline_cancels_the_servicer(stub: Any, servicer: FakeCacheSer
     await asyncio.wait_for(servicer.was_cancelled.wait(), 5)
 
 
+@pytest.mark.parametrize("is_intercepted", [True, False])
 async def test_client_and_server_span_are_parent_and_child(
-    stub: Any, servicer: FakeCacheServicer, spans: InMemorySpanExporter
+    address: str, servicer: FakeCacheServicer, spans: InMemorySpanExporter, is_intercepted: bool
 ):
-    await lookup(stub)
+    async with open_channel(address, traces_unary=is_intercepted) as channel:
+        stub = cache_pb2_grpc.CacheServiceStub(channel)
+        if is_intercepted:
+            await lookup(stub)
+        else:
+            call = TracedCall(address, f"{NAME}/Lookup", stub.Lookup)
+            await call(lookup_request_to_pb(BlockQuery((), "")), timeout_s=5)
     while len(spans.get_finished_spans()) < 2:
         await asyncio.sleep(0)
     by_kind = {span.kind: span for span in spans.get_finished_spans()}
@@ -128,6 +135,22 @@ async def test_client_and_server_span_are_parent_and_child(
     assert client.context is not None
     assert server.parent.span_id == client.context.span_id
     assert f"{client.context.trace_id:032x}" in servicer.seen_traceparent
+
+
+async def test_a_traced_call_says_in_its_span_how_it_failed(
+    address: str, servicer: FakeCacheServicer, spans: InMemorySpanExporter
+):
+    servicer.failure = InvalidRequest("n is 2; allowed: 1", field="n")
+    async with open_channel(address, traces_unary=False) as channel:
+        call = TracedCall(
+            address, f"{NAME}/Lookup", cache_pb2_grpc.CacheServiceStub(channel).Lookup
+        )
+        with pytest.raises(InvalidRequest), peer_errors("cache"):
+            await call(lookup_request_to_pb(BlockQuery((), "")), timeout_s=5)
+    client = next(s for s in spans.get_finished_spans() if s.kind is trace.SpanKind.CLIENT)
+    assert client.attributes is not None
+    assert client.attributes["error.type"] == "INVALID_ARGUMENT"
+    assert not client.status.is_ok
 
 
 async def test_a_cancelled_stream_ends_its_spans(

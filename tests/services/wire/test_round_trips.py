@@ -119,6 +119,8 @@ def test_strange_bytes_on_a_subject_are_refused_and_never_crash(payload: bytes):
 def test_submit():
     submissions = [Submission(REQUEST, TraceContext("00-a-b-01", "k=v"))]
     assert worker.submit_request_from_pb(worker.submit_request_to_pb(submissions)) == submissions
+    kept = [Submission(REQUEST, encoded=queue.encode_queued_request(REQUEST))]
+    assert worker.submit_request_from_pb(worker.submit_request_to_pb(kept)) == [Submission(REQUEST)]
     results = [SubmissionResult("r", outcome, "why") for outcome in SubmissionOutcome]
     assert worker.submit_response_from_pb(worker.submit_response_to_pb(results, LOAD)) == (
         results,
