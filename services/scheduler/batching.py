@@ -143,8 +143,8 @@ def form_batches(
             continue
         candidate, num_missing = placement.candidate, placement.num_missing_tokens
         left_s = (entry.request.deadline_unix_ms - now_unix_ms) / 1000
-        if not entry.is_resume and (
-            candidate.first_token_s(entry.num_prompt_tokens, num_missing) > left_s
+        if not entry.is_resume and candidate.is_too_late(
+            entry.num_prompt_tokens, num_missing, left_s
         ):
             too_late.append(entry)
             continue

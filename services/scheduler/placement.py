@@ -14,6 +14,9 @@ FULL_PREFILL_TOKENS = 8_192
 of prefill on a small machine, about the time a full worker takes to free a place."""
 
 
+COSTLY = 10.0
+"""A request whose own prompt takes a tenth of the time that is left counts a wait twice."""
+
 DEFAULT_STEP_TIME = StepTimeModel()
 
 
@@ -66,19 +69,24 @@ class Candidate:
             + self.num_prefill_tokens / FULL_PREFILL_TOKENS
         )
 
-    def first_token_s(self, num_prompt: int, num_missing: int) -> float:
-        """How long a request given now would wait here for its first token, at the least.
+    def is_too_late(self, num_prompt: int, num_missing: int, left_s: float) -> bool:
+        """Whether a request given now would miss its first token's deadline here.
+
+        What waits before it counts the more, the more of the time left its own prompt takes: where
+        queues stand not all can be answered, and whoever needs least leaves most for the others.
+        On a worker without a queue only its own prompt counts.
 
         Args:
             num_prompt: its prompt tokens.
             num_missing: those that are to be computed.
+            left_s: until the deadline.
         """
         model = self.step_time
         num_held = (self.num_blocks - self.num_free_blocks) * self.block_size
         token_s = model.prefill_token_s(self.num_running, num_held)
-        return token_s * (self.num_prefill_tokens + num_missing) + (
-            model.prefill_pair_s * num_missing * (num_prompt - num_missing / 2)
-        )
+        own_s = num_missing * (token_s + model.prefill_pair_s * (num_prompt - num_missing / 2))
+        wait_s = token_s * self.num_prefill_tokens
+        return own_s >= left_s or wait_s * (1 + COSTLY * own_s / left_s) > left_s - own_s
 
     def take(self, num_missing_tokens: int, placed_idx: int) -> None:
         """Counts one more request, of which so many prompt tokens must be computed."""

@@ -70,8 +70,8 @@ def test_what_finds_no_room_stays_held():
 
 def test_what_cannot_begin_before_its_deadline_costs_no_worker_anything():
     fleet = [worker()]
-    second_s = fleet[0].first_token_s(1_000, 1_000)
-    soon_ms = NOW_MS + round(1000 * second_s)
+    own_ms = next(ms for ms in range(10_000) if not fleet[0].is_too_late(1_000, 1_000, ms / 1000))
+    soon_ms = NOW_MS + own_ms
     ready = [
         held("late", num_prompt_tokens=1_000, deadline_unix_ms=soon_ms - 1),
         held("just", num_prompt_tokens=1_000, deadline_unix_ms=soon_ms + 1),
@@ -82,6 +82,16 @@ def test_what_cannot_begin_before_its_deadline_costs_no_worker_anything():
     formed = form_batches(ready, fleet, BatchLimits(), now_unix_ms=NOW_MS)
     assert ids(formed.batches) == [["just", "resumed"]]
     assert [entry.request.request_id for entry in formed.too_late] == ["late", "behind"]
+
+
+def test_behind_the_same_queue_the_longer_prompt_is_too_late_first():
+    busy = worker()
+    busy.take(50_000, 1)
+    own_s = worker().step_time.prefill_s * 30_000
+    assert not busy.is_too_late(1_000, 1_000, 5.0)
+    assert busy.is_too_late(30_000, 30_000, 5.0)
+    assert not worker().is_too_late(30_000, 30_000, 5.0)
+    assert worker().is_too_late(30_000, 30_000, own_s)
 
 
 def due(ready: list[HeldRequest], limits: BatchLimits, *, idle: bool = False, now_s: float = 0.1):
