@@ -6,7 +6,6 @@ import time
 from collections.abc import AsyncGenerator, Callable
 from typing import Protocol
 
-from gateway.answer_times import PieceTimes
 from gateway.ask import Piece
 from gateway.live_request import LiveRequest
 from gateway.record import AnswerRecord
@@ -27,6 +26,13 @@ class PieceSink(Protocol):
 
     def take(self, piece: Piece) -> None:
         """Takes a piece; only when ready."""
+        ...
+
+    def text_taker(self, choice_idx: int) -> Callable[[bytes], None] | None:
+        """Takes a piece of which only the text matters, as JSON; only when ready.
+
+        None if pieces of this choice say more.
+        """
         ...
 
 
@@ -100,7 +106,7 @@ class Choice:
                 yield self._piece(text, token_ids, reason)
             if has_tokens or reason is not None:
                 # Whoever reads the pieces asks for the next one once this one is written.
-                self._record.times.add(PieceTimes(arrived_ns, ready_ns, time.time_ns()))
+                self._record.times.add(arrived_ns, ready_ns, time.time_ns())
             if reason is not None:
                 return
             if live.error is not None:
@@ -128,6 +134,30 @@ class Choice:
             return True
 
         self._live.push = push
+        take_text = sink.text_taker(self._choice_idx)
+        if take_text is not None and self._live.request.sampling.logprobs is None:
+            self._live.push_next = self._shortcut(sink, take_text)
+
+    def _shortcut(
+        self, sink: PieceSink, take_text: Callable[[bytes], None]
+    ) -> Callable[[int, int], bool]:
+        """A single token's way to the client, without an object of its own on it."""
+        is_ready, known, times = sink.is_ready, self._text.known, self._record.times
+
+        def push_next(token_id: int, arrived_ns: int) -> bool:
+            if not is_ready():
+                return False
+            found = known(token_id)
+            if found is None:
+                return False
+            ready_ns = time.time_ns()
+            self.num_tokens += 1
+            self.texts.append(found.text)
+            take_text(found.json)
+            times.add(arrived_ns, ready_ns, time.time_ns())
+            return True
+
+        return push_next
 
     def _push(self, sink: PieceSink) -> None:
         live = self._live
@@ -136,7 +166,7 @@ class Choice:
         text = self._text.feed(token_ids).text
         ready_ns = time.time_ns()
         sink.take(self._piece(text, token_ids, None))
-        self._record.times.add(PieceTimes(live.arrived_ns, ready_ns, time.time_ns()))
+        self._record.times.add(live.arrived_ns, ready_ns, time.time_ns())
 
     def _piece(self, text: str, token_ids: tuple[int, ...], reason: FinishReason | None) -> Piece:
         live = self._live

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from functools import partial
 from typing import Any
@@ -12,6 +13,7 @@ from tokenmill.v1.delivery_pb2_grpc import DeliveryServiceServicer
 from gateway.dispatch import Dispatcher
 from gateway.live_request import Attachment, LiveRequest, Verdict
 from gateway.live_requests import LiveRequests
+from gateway.live_view.recent import RECENT
 from gateway.metrics import ATTEMPTS_LOST, ATTEMPTS_PAUSED, WORKERS_CONNECTED
 from gateway.worker_stream import WorkerStream
 from services.core.delivery import Attach, Attached, Cancel, Gone, StepFrame, WorkerHello
@@ -101,21 +103,40 @@ class DeliveryServicer(DeliveryServiceServicer):
         stream.send(reply)
 
     def _take_frame(self, stream: WorkerStream, frame: StepFrame) -> None:
-        for delta in (*frame.deltas, *frame.nexts.deltas()):
+        arrived_ns, num_pushed = time.time_ns(), 0
+        nexts = frame.nexts
+        for handle, position, token_id in zip(
+            nexts.handles, nexts.positions, nexts.token_ids, strict=True
+        ):
+            found = stream.find(handle)
+            if found is not None:
+                live, attachment = found
+                verdict = live.accept_next(attachment, position, token_id, arrived_ns)
+                if verdict is Verdict.PUSHED:
+                    num_pushed += 1
+                else:
+                    self._judge(verdict, stream, live, attachment)
+        for delta in frame.deltas:
             found = stream.find(delta.handle)
-            if found is None:
-                continue
-            live, attachment = found
-            match live.accept(attachment, delta):
-                case Verdict.TAKEN:
-                    pass
-                case Verdict.BEHIND:
-                    self._pause(stream, live, attachment)
-                case Verdict.OVER | Verdict.IGNORED:
-                    stream.forget(delta.handle)
-                case Verdict.LOST:
-                    stream.send(Cancel(delta.handle))
-                    self._lose(stream, live, attachment)
+            if found is not None:
+                live, attachment = found
+                self._judge(live.accept(attachment, delta), stream, live, attachment)
+        if num_pushed:
+            RECENT.tokens_came(num_pushed, time.monotonic())
+
+    def _judge(
+        self, verdict: Verdict, stream: WorkerStream, live: LiveRequest, attachment: Attachment
+    ) -> None:
+        match verdict:
+            case Verdict.TAKEN | Verdict.PUSHED:
+                pass
+            case Verdict.BEHIND:
+                self._pause(stream, live, attachment)
+            case Verdict.OVER | Verdict.IGNORED:
+                stream.forget(attachment.handle)
+            case Verdict.LOST:
+                stream.send(Cancel(attachment.handle))
+                self._lose(stream, live, attachment)
 
     def _pause(self, stream: WorkerStream, live: LiveRequest, attachment: Attachment) -> None:
         """Its client does not read: that sequence alone stops, the stream's others go on."""

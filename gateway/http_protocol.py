@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import Any
 
 import httptools
@@ -53,6 +54,16 @@ class DirectWriter:
     def write(self, chunk: bytes) -> None:
         """Writes a chunk; only when ready, and not empty: that would be the end."""
         self._transport.write(b"%x\r\n%b\r\n" % (len(chunk), chunk))
+
+    def write_between(self, before: bytes, after: bytes) -> Callable[[bytes], None]:
+        """Writes chunks that have these bytes around what is given."""
+        num_around, write = len(before) + len(after), self._transport.write
+        after = after + b"\r\n"
+
+        def write_chunk(content: bytes) -> None:
+            write(b"%x\r\n%b%b%b" % (num_around + len(content), before, content, after))
+
+        return write_chunk
 
 
 class GuardedProtocol(HttpToolsProtocol):

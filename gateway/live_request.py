@@ -37,13 +37,14 @@ class Attachment:
 class Verdict(enum.Enum):
     """What became of a delta.
 
-    TAKEN: its tokens count. BEHIND: they count, and the client takes none: the attempt is to be
-    paused. OVER: its tokens count, the request has ended. LOST: it breaks the
-    order, lacks what was asked for, or the worker gave up; the attempt is to be lost. IGNORED: not
-    from the attached worker.
+    TAKEN: its tokens count. PUSHED: they count, and the client has them. BEHIND: they count, and
+    the client takes none: the attempt is to be paused. OVER: its tokens count, the request has
+    ended. LOST: it breaks the order, lacks what was asked for, or the worker gave up; the attempt
+    is to be lost. IGNORED: not from the attached worker.
     """
 
     TAKEN = "taken"
+    PUSHED = "pushed"
     BEHIND = "behind"
     OVER = "over"
     LOST = "lost"
@@ -64,6 +65,8 @@ class LiveRequest:
         max_untaken: tokens that may wait for the client; the owner's to set.
         push: called when tokens came and the reader waits for them; true: they were taken without
             waking it. The reader's to set.
+        push_next: the same for a single token and the time at which it came, Unix time in ns;
+            called before it counts.
         on_resume: takes the attempt after a pause; the owner's to set.
         is_settled: the worker itself ended it; nobody needs to be told to stop.
         token_ids: delivered so far.
@@ -99,6 +102,7 @@ class LiveRequest:
         self._is_paused = False
         self._is_awaited = False
         self.push: Callable[[], bool] = _never
+        self.push_next: Callable[[int, int], bool] = _never
         self.has_killed_workers = False
         self.is_replayed = False
 
@@ -159,6 +163,22 @@ class LiveRequest:
         self.attachment = None
         self.is_settled = True
         return Verdict.OVER
+
+    def accept_next(
+        self, attachment: Attachment, position: int, token_id: int, arrived_ns: int
+    ) -> Verdict:
+        """As `accept`, of one token without other news: nearly all are such."""
+        if (
+            # A reader that waits has taken all there is, and the request is not over.
+            self._is_awaited
+            and attachment is self.attachment
+            and position == self._num_taken < self._max_tokens
+            and self.push_next(token_id, arrived_ns)
+        ):
+            self.token_ids.append(token_id)
+            self._num_taken += 1
+            return Verdict.PUSHED
+        return self.accept(attachment, RequestDelta(attachment.handle, position, (token_id,)))
 
     def lose(self, attachment: Attachment, *, is_abrupt: bool = False) -> QueuedRequest | None:
         """The attached worker is gone. Returns the next attempt to queue, if there is one.
@@ -254,6 +274,6 @@ def _nobody(request: QueuedRequest) -> None:
     """Where nothing is ever paused."""
 
 
-def _never() -> bool:
+def _never(*_: int) -> bool:
     """Where every token wakes its reader."""
     return False

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from prometheus_client import Counter, Histogram
+from prometheus_client import REGISTRY, Counter, Histogram
 
+from gateway.gap_histogram import GapHistogram
 from services.core.request import FinishReason, Usage
 from services.runtime import names
 
@@ -19,12 +20,13 @@ _TTFT = Histogram(
     names.VLLM_LABELS,
     buckets=names.TIME_TO_FIRST_TOKEN_BUCKETS,
 )
-_ITL = Histogram(
+_ITL = GapHistogram(
     names.VLLM_ITL,
     "Between two pieces of an answer, as the client takes them.",
     names.VLLM_LABELS,
-    buckets=names.TIME_PER_OUTPUT_TOKEN_BUCKETS,
+    names.TIME_PER_OUTPUT_TOKEN_BUCKETS,
 )
+REGISTRY.register(_ITL)
 _TPOT = Histogram(
     names.VLLM_TPOT,
     "Mean time per token after the first.",
@@ -74,16 +76,13 @@ class VllmMetrics:
     def __init__(self, model: str) -> None:
         # A gateway has no engine; dashboards sum over the label.
         self._labels = (model, "0")
-        self._itl = _ITL.labels(*self._labels)
+        self.gap = _ITL.labels(*self._labels).observe
+        """Told of each time between two pieces, in seconds."""
 
     def admitted(self, *, num_choices: int, max_tokens: int) -> None:
         """A request was let in."""
         _PARAMS_N.labels(*self._labels).observe(num_choices)
         _PARAMS_MAX_TOKENS.labels(*self._labels).observe(max_tokens)
-
-    def gap(self, gap_s: float) -> None:
-        """A piece followed another one."""
-        self._itl.observe(gap_s)
 
     def ended(
         self,

@@ -18,7 +18,7 @@ from gateway.http.body import read_body
 from gateway.http.errors import Headers, error_body
 from gateway.http.quota_headers import quota_headers
 from gateway.http.result_headers import result_headers
-from gateway.http.sse import DirectSink, EventStream, event, send_reply
+from gateway.http.sse import DirectSink, EventStream, EventWriter, event, send_reply
 from gateway.http_protocol import DIRECT_SCOPE, DirectWriter
 from gateway.intake import Intake
 from gateway.results.wish import NO_CACHE, CacheWish, wish_of
@@ -69,12 +69,8 @@ def head_of(scope: Scope, *, timeout_s: float) -> RequestHead:
     )
 
 
-class AnswerWriter(Protocol):
+class AnswerWriter(EventWriter, Protocol):
     """An answer in one route's wire format."""
-
-    def events(self, piece: Piece) -> bytes:
-        """Server-sent events of one piece; empty if there is nothing to show."""
-        ...
 
     def whole(self, choices: Sequence[Piece]) -> bytes:
         """JSON of a whole answer: each choice in one piece, in order; one of them has usage."""
@@ -205,7 +201,7 @@ async def _stream(
                 if events:
                     await stream.write(events)
                     if direct is not None:
-                        answer.divert(DirectSink(exchange.writer.events, direct))
+                        answer.divert(DirectSink(exchange.writer, direct))
                         direct = None
     except Exception as exc:
         if not stream.has_started:

@@ -10,7 +10,7 @@ import msgspec
 from gateway.answer import Answer
 from gateway.ask import Piece
 from gateway.http.openai_wire import usage_of
-from gateway.http.sse import named_event
+from gateway.http.sse import TEXT_MARK, around_mark, named_event
 from services.core.errors import TokenmillError
 from services.core.request import FinishReason, Usage
 from services.wire.errors import public_message, row_of
@@ -54,14 +54,17 @@ class MessageWriter:
             self._has_begun = True
             out += [self._start(), _block_start(), _PING]
         if piece.text:
-            delta = {"type": "text_delta", "text": piece.text}
-            out.append(_event("content_block_delta", index=0, delta=delta))
+            out.append(_block_delta(piece.text))
         if piece.finish_reason is not None:
             out.append(_event("content_block_stop", index=0))
             usage = _usage_fields(piece.usage)
             out.append(_event("message_delta", delta=_stop_fields(piece), usage=usage))
             out.append(_event("message_stop"))
         return b"".join(out)
+
+    def around_text(self, choice_idx: int) -> tuple[bytes, bytes] | None:
+        """What an event in the middle has around its text."""
+        return around_mark(_block_delta(TEXT_MARK))
 
     def whole(self, choices: Sequence[Piece]) -> bytes:
         """The whole message."""
@@ -91,6 +94,11 @@ class MessageWriter:
 
 def _block_start() -> bytes:
     return _event("content_block_start", index=0, content_block={"type": "text", "text": ""})
+
+
+def _block_delta(text: str) -> bytes:
+    delta = {"type": "text_delta", "text": text}
+    return _event("content_block_delta", index=0, delta=delta)
 
 
 def _event(kind: str, **fields: Any) -> bytes:

@@ -21,7 +21,7 @@ from gateway.http.messages import MessageFields, messages_of
 from gateway.http.openai_call import ask_of
 from gateway.http.openai_wire import usage_fields
 from gateway.http.sampling_fields import SamplingFields, refuse_unsupported, sampling_of
-from gateway.http.sse import DONE, event
+from gateway.http.sse import DONE, TEXT_MARK, around_mark, event
 from gateway.sessions.history import check_session_id, new_session_id
 from services.core.errors import InvalidRequest
 from services.core.request import ChatMessage
@@ -139,6 +139,10 @@ class NativeWriter:
             return b""
         events = event(msgspec.json.encode(self._fields(piece)))
         return events if piece.finish_reason is None else events + DONE
+
+    def around_text(self, choice_idx: int) -> tuple[bytes, bytes] | None:
+        """What an event in the middle has around its text."""
+        return None if self._return_token_ids else around_mark(self.events(Piece(TEXT_MARK)))
 
     def whole(self, choices: Sequence[Piece]) -> bytes:
         """The whole answer; there is one choice."""

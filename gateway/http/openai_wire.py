@@ -11,7 +11,7 @@ import msgspec
 
 from gateway.answer import Answer
 from gateway.ask import Piece
-from gateway.http.sse import DONE, event
+from gateway.http.sse import DONE, TEXT_MARK, around_mark, event
 from services.core.request import FinishReason, Usage
 
 
@@ -106,6 +106,12 @@ class OpenaiWriter(ABC):
                 out.append(event(self._open + b'],"usage":' + usage + b"}"))
             out.append(DONE)
         return b"".join(out)
+
+    def around_text(self, choice_idx: int) -> tuple[bytes, bytes] | None:
+        """What a chunk in the middle has around its text."""
+        if self._return_token_ids or self._used is not None:
+            return None
+        return around_mark(self._chunk(self.delta(Piece(TEXT_MARK, choice_idx=choice_idx))))
 
     def whole(self, choices: Sequence[Piece]) -> bytes:
         """The whole reply."""

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Protocol
 
+import msgspec
 from starlette.types import Send
 
 from gateway.ask import Piece
@@ -12,6 +14,8 @@ from gateway.http_protocol import DirectWriter
 from services.runtime import faults
 
 DONE = b"data: [DONE]\n\n"
+TEXT_MARK = "\N{OBJECT REPLACEMENT CHARACTER}"
+_MARK_JSON = msgspec.json.encode(TEXT_MARK)
 
 _SSE_HEADERS: Headers = [
     (b"content-type", b"text/event-stream; charset=utf-8"),
@@ -29,6 +33,12 @@ def event(json_text: bytes) -> bytes:
 def named_event(name: str, json_text: bytes) -> bytes:
     """One event that has a name."""
     return b"event: " + name.encode() + b"\ndata: " + json_text + b"\n\n"
+
+
+def around_mark(events: bytes) -> tuple[bytes, bytes]:
+    """What events with the text TEXT_MARK have before and after it."""
+    before, _, after = events.rpartition(_MARK_JSON)
+    return before, after
 
 
 async def send_reply(
@@ -76,16 +86,31 @@ class EventStream:
         await self._send({"type": "http.response.body", "body": b"", "more_body": False})
 
 
+class EventWriter(Protocol):
+    """An answer as events."""
+
+    def events(self, piece: Piece) -> bytes:
+        """Server-sent events of one piece; empty if there is nothing to show."""
+        ...
+
+    def around_text(self, choice_idx: int) -> tuple[bytes, bytes] | None:
+        """What the events of a piece in the middle have before and after the JSON of its text.
+
+        None if they differ from piece to piece by more.
+        """
+        ...
+
+
 class DirectSink:
     """A PieceSink that writes events past ASGI; see DirectWriter.
 
     Args:
-        events: a piece's events.
+        writer: of the answer.
         direct: the connection, once the reply has begun.
     """
 
-    def __init__(self, events: Callable[[Piece], bytes], direct: DirectWriter) -> None:
-        self._events = events
+    def __init__(self, writer: EventWriter, direct: DirectWriter) -> None:
+        self._writer = writer
         self._direct = direct
 
     def is_ready(self) -> bool:
@@ -94,6 +119,11 @@ class DirectSink:
 
     def take(self, piece: Piece) -> None:
         """Writes a piece's events."""
-        events = self._events(piece)
+        events = self._writer.events(piece)
         if events:
             self._direct.write(events)
+
+    def text_taker(self, choice_idx: int) -> Callable[[bytes], None] | None:
+        """Writes the event of a text; None if there is more to tell than a text."""
+        around = self._writer.around_text(choice_idx)
+        return None if around is None else self._direct.write_between(*around)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import codecs
 from collections.abc import Sequence
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
+import msgspec
 from tokenizers import Tokenizer
 
 from gateway.text.token_bytes import TokenBytes
@@ -23,6 +24,13 @@ MAX_HELD_BYTE_TOKENS = 64
 """A longer run of byte tokens is shown when it is whole characters, at twice this length anyway."""
 
 
+class KnownText(NamedTuple):
+    """A token's text, and the same as JSON."""
+
+    text: str
+    json: bytes
+
+
 class TokenVocabulary:
     """A tokenizer with what a detokenizer asks of it; shared by all streams of a model."""
 
@@ -37,6 +45,7 @@ class TokenVocabulary:
         self._byte_ids = frozenset(token_id for token_id in byte_ids if token_id is not None)
         self._bytes = TokenBytes(tokenizer)
         self._text_bytes: dict[int, bytes] = {}
+        self._known: dict[int, KnownText | None] = {}
 
     @property
     def is_context_free(self) -> bool:
@@ -50,6 +59,15 @@ class TokenVocabulary:
             found = b"" if self.is_silent(token_id) else self._bytes.in_text(token_id)
             self._text_bytes[token_id] = found
         return found
+
+    def known_text(self, token_id: int) -> KnownText | None:
+        """What the id adds to a text of a context-free vocabulary between two characters.
+
+        None if that is nothing, or no whole characters.
+        """
+        if token_id not in self._known:
+            self._known[token_id] = _known(self.text_bytes(token_id))
+        return self._known[token_id]
 
     def decode(self, token_ids: Sequence[int]) -> str:
         """Text of the ids, special tokens left out."""
@@ -79,6 +97,10 @@ class Detokenizing(Protocol):
         """New whole characters; empty if there are none yet."""
         ...
 
+    def known(self, token_id: int) -> KnownText | None:
+        """New characters of the next id, if they are known without decoding; it is then fed."""
+        ...
+
     def flush(self) -> str:
         """What waited, as it stands."""
         ...
@@ -101,17 +123,26 @@ class ByteDetokenizer:
 
     def __init__(self, vocabulary: TokenVocabulary) -> None:
         self._text_bytes = vocabulary.text_bytes
-        self._decode = codecs.getincrementaldecoder("utf-8")("replace").decode
+        self._known_text = vocabulary.known_text
+        self._pending = b""
 
     def feed(self, token_ids: Sequence[int]) -> str:
         """New whole characters; empty if there are none yet."""
-        if len(token_ids) == 1:
-            return self._decode(self._text_bytes(token_ids[0]))
-        return self._decode(b"".join(map(self._text_bytes, token_ids)))
+        return self._decode(b"".join(map(self._text_bytes, token_ids)), is_end=False)
+
+    def known(self, token_id: int) -> KnownText | None:
+        """New characters of the next id, if they are known without decoding; it is then fed."""
+        return None if self._pending else self._known_text(token_id)
 
     def flush(self) -> str:
         """What waited, as it stands."""
-        return self._decode(b"", True)
+        return self._decode(b"", is_end=True)
+
+    def _decode(self, more: bytes, *, is_end: bool) -> str:
+        content = self._pending + more
+        text, num_decoded = codecs.utf_8_decode(content, "replace", is_end)
+        self._pending = content[num_decoded:]
+        return text
 
 
 class Detokenizer:
@@ -144,6 +175,10 @@ class Detokenizer:
         if len(self._window) > WINDOW_TOKENS:
             self._shorten(len(text) - self._num_emitted_chars)
         return piece
+
+    def known(self, token_id: int) -> KnownText | None:
+        """Nothing: what a token adds depends on what stands before it."""
+        return None
 
     def flush(self) -> str:
         """What waited, as it stands."""
@@ -194,3 +229,11 @@ class Detokenizer:
                 self._window, self._num_emitted_chars = [token_id], len(text)
                 return
         self._window, self._num_emitted_chars = [], 0
+
+
+def _known(content: bytes) -> KnownText | None:
+    try:
+        text = content.decode()
+    except UnicodeDecodeError:
+        return None
+    return KnownText(text, msgspec.json.encode(text)) if text else None

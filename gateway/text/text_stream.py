@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from gateway.text.detokenizer import TokenVocabulary, open_detokenizer
+from gateway.text.detokenizer import KnownText, TokenVocabulary, open_detokenizer
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +69,15 @@ class TextStream:
             self._num_tokens += 1
             pieces.append(self._pass_on(self._detokenizer.feed((token_id,))))
         return self._delta("".join(pieces))
+
+    def known(self, token_id: int) -> KnownText | None:
+        """Takes the next id if its text is known at once and nothing is held back; else not."""
+        if self._stop:
+            return None
+        found = self._detokenizer.known(token_id)
+        if found is not None:
+            self._num_tokens += 1
+        return found
 
     def finish(self) -> TextDelta:
         """No more ids come: what was held back. Nothing after a stop string."""

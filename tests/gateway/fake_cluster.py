@@ -17,7 +17,7 @@ from gateway.text.detokenizer import TokenVocabulary
 from gateway.tokenizer_client import LoadedTokenizer
 from services.core.api_key import ApiKey, draw_secret
 from services.core.caller import Limits, Scope
-from services.core.delivery import Attach, RequestDelta, StepFrame, WorkerHello
+from services.core.delivery import Attach, NextTokens, RequestDelta, StepFrame, WorkerHello
 from services.core.errors import Conflict, InvalidRequest
 from services.core.logprobs import TokenLogprobs
 from services.core.model import ModelDescription
@@ -211,6 +211,10 @@ class FakeWorker:
         **fields: Any,
     ) -> None:
         self._step_idx += 1
+        if len(token_ids) == 1 and finish is None and not fields:
+            nexts = NextTokens((handle,), (first_position,), tuple(token_ids))
+            await self.write(StepFrame(self._step_idx, nexts=nexts))
+            return
         delta = RequestDelta(handle, first_position, tuple(token_ids), finish, **fields)
         await self.write(StepFrame(self._step_idx, [delta]))
 

@@ -1,11 +1,11 @@
-from gateway.answer_times import MAX_SLOW_GAPS, AnswerTimes, PieceTimes
+from gateway.answer_times import MAX_SLOW_GAPS, AnswerTimes
 from services.runtime import names
 
 
 def times_of(*taken_ns: int) -> AnswerTimes:
     times = AnswerTimes()
     for taken in taken_ns:
-        times.add(PieceTimes(taken - 2, taken - 1, taken))
+        times.add(taken - 2, taken - 1, taken)
     return times
 
 

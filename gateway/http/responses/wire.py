@@ -82,6 +82,10 @@ class ResponseWriter:
             out += self._closing()
         return b"".join(out)
 
+    def around_text(self, choice_idx: int) -> tuple[bytes, bytes] | None:
+        """Nothing: events are numbered, and the whole text is told at the end."""
+        return None
+
     def whole(self, choices: Sequence[Piece]) -> bytes:
         """The whole response."""
         self._texts.append(choices[0].text)

@@ -1,3 +1,5 @@
+import json
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -177,3 +179,18 @@ def test_looked_up_bytes_never_show_half_a_character(text: str, cuts: list[int])
 
 def test_a_vocabulary_that_needs_context_is_decoded_in_windows():
     assert isinstance(open_detokenizer(TokenVocabulary(BYTE_FALLBACK)), Detokenizer)
+
+
+@given(ids_of(byte_level_tokenizer()))
+def test_known_texts_are_what_decoding_gives(token_ids: list[int]):
+    vocabulary = TokenVocabulary(byte_level_tokenizer())
+    detokenizer = open_detokenizer(vocabulary)
+    pieces: list[str] = []
+    for token_id in token_ids:
+        found = detokenizer.known(token_id)
+        if found is None:
+            pieces.append(detokenizer.feed([token_id]))
+        else:
+            assert json.loads(found.json) == found.text
+            pieces.append(found.text)
+    assert "".join(pieces) + detokenizer.flush() == vocabulary.decode(token_ids)
