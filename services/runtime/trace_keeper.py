@@ -60,6 +60,10 @@ class TraceKeeper:
         with self._lock:
             self._export(self._buffer.keep(trace_id))
 
+    def export(self) -> None:
+        """Exports now what would leave within seconds; waits until it has left."""
+        self._exporting.force_flush()
+
     def find(self, request_id: str) -> int | None:
         """Trace of a request that is held here."""
         with self._lock:

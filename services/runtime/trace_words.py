@@ -14,16 +14,18 @@ from nats.aio.msg import Msg
 
 from services.runtime.logs import get_logger
 from services.runtime.trace_keeper import TraceKeeper
-from services.wire.subjects import TRACES_HELD, TRACES_KEEP
+from services.wire.subjects import TRACES_EXPORT, TRACES_HELD, TRACES_KEEP
 
 log = get_logger(__name__)
 
 MAX_UNTOLD = 1_000
 ANSWER_WAIT_S = 0.3
+EXPORT_AGAIN_S = 0.5
+"""After an export that was asked for: people ask right after an answer, when a span is open yet."""
 
 
 async def follow_trace_words(url: str, name: str, keeper: TraceKeeper) -> None:
-    """Keeps what others say, tells others what this process judged, and answers who asks; for ever.
+    """Keeps and exports what others say, tells what this process judged, and answers; for ever.
 
     Best effort: a process that does not hear of a trace does not have its spans in it. The
     connection is one of its own, since not every process has another, and says nothing of trouble.
@@ -70,20 +72,45 @@ async def _follow(client: Client, keeper: TraceKeeper) -> None:
     async def on_held(message: Msg) -> None:
         await message.respond(_held(keeper, message.data))
 
+    asked = asyncio.Event()
+
+    async def on_export(_: Msg) -> None:
+        asked.set()
+
     await client.subscribe(TRACES_KEEP, cb=on_keep)
+    await client.subscribe(TRACES_EXPORT, cb=on_export)
     if keeper.judges:
         await client.subscribe(TRACES_HELD, cb=on_held)
+    exporting = asyncio.create_task(_export_when_asked(asked, keeper))
+    try:
+        while True:
+            trace_id = await untold.get()
+            try:
+                await say_keep(client, [trace_id])
+            except (nats.errors.Error, OSError) as exc:
+                log.warning("trace.not_told", error=repr(exc))
+    finally:
+        exporting.cancel()
+
+
+async def _export_when_asked(asked: asyncio.Event, keeper: TraceKeeper) -> None:
     while True:
-        trace_id = await untold.get()
-        try:
-            await say_keep(client, [trace_id])
-        except (nats.errors.Error, OSError) as exc:
-            log.warning("trace.not_told", error=repr(exc))
+        await asked.wait()
+        # Who asks meanwhile is served by the second time, and by another round after it.
+        asked.clear()
+        await asyncio.to_thread(keeper.export)
+        await asyncio.sleep(EXPORT_AGAIN_S)
+        await asyncio.to_thread(keeper.export)
 
 
 async def say_keep(client: Client, trace_ids: Sequence[int]) -> None:
     """Tells every process to keep these traces."""
     await client.publish(TRACES_KEEP, json.dumps([f"{one:032x}" for one in trace_ids]).encode())
+
+
+async def say_export(client: Client) -> None:
+    """Has every process export what it is about to."""
+    await client.publish(TRACES_EXPORT)
 
 
 async def ask_held(

@@ -28,6 +28,8 @@ REFUSALS = "tokenmill.refusals"
 """Requests that a scheduler gave up because no worker could begin them in time."""
 TRACES_KEEP = "tokenmill.traces.keep"
 """Trace ids, a JSON list: every process exports what it holds of them."""
+TRACES_EXPORT = "tokenmill.traces.export"
+"""Somebody waits for a trace: every process exports what it has to export now, and soon again."""
 TRACES_HELD = "tokenmill.traces.held"
 """Asks gateways for a request id, or for all: they answer with [ns, trace id] of what they hold."""
 

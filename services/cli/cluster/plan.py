@@ -13,9 +13,6 @@ from services.core.access_policy import AuthMode
 LOW_PRIORITY = 10
 """Nice value of all but the workers: a busy neighbour at equal priority triples a 2-thread step."""
 
-TRACE_EXPORT_DELAY_MS = 300
-"""A trace that a person waits for; the SDK's own default is 5 s."""
-
 GOMP_SPIN_COUNT = 1_000
 """What libgomp itself takes when it knows that a machine is crowded. Its default spins for a
 millisecond at the end of each parallel region, which on a machine shared with others steals the
@@ -237,7 +234,6 @@ def _shared_environment(
     if options.collect_traces:
         shared["OTEL_EXPORTER_OTLP_ENDPOINT"] = f"http://{LOOPBACK}:{ports.traces}"
         shared["OTEL_EXPORTER_OTLP_PROTOCOL"] = "http/protobuf"
-        shared["OTEL_BSP_SCHEDULE_DELAY"] = str(TRACE_EXPORT_DELAY_MS)
     return shared
 
 

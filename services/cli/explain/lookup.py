@@ -35,10 +35,10 @@ def explain_request(traces_file: Path, wanted: str | None, asking: Asking) -> Ex
 
 def explain_slowest(traces_file: Path, num_requests: int, asking: Asking) -> list[Explanation]:
     """Explains the slowest requests that are kept or held, slowest first."""
-    slowest = [trace_id for _, trace_id in reversed(_latencies(traces_file, asking))]
-    for trace_id in slowest[:num_requests]:
-        asking.keep_trace(trace_id)
-    return [_explain_trace(traces_file, trace_id) for trace_id in slowest[:num_requests]]
+    latencies = _latencies(traces_file, asking)
+    slowest = [trace_id for _, trace_id in reversed(latencies)][:num_requests]
+    asking.keep_traces(slowest)
+    return [_explain_trace(traces_file, trace_id) for trace_id in slowest]
 
 
 def explain_percentile(traces_file: Path, share: float, asking: Asking) -> Explanation:
@@ -52,7 +52,7 @@ def explain_percentile(traces_file: Path, share: float, asking: Asking) -> Expla
     latencies = _latencies(traces_file, asking)
     wanted_ns = percentile([ns for ns, _ in latencies], share)
     trace_id = next(id_ for ns, id_ in latencies if ns == wanted_ns)
-    asking.keep_trace(trace_id)
+    asking.keep_traces([trace_id])
     return _explain_trace(traces_file, trace_id)
 
 
@@ -94,9 +94,10 @@ def _steps_around(traces_file: Path, spans: Sequence[StoredSpan]) -> list[Stored
 def _latencies(traces_file: Path, asking: Asking) -> list[tuple[int, str]]:
     if not traces_file.is_file():
         raise CommandFailed(f"no traces are kept in {traces_file.parent}")
+    held = asking.latencies()
     store = TraceStore(traces_file)
     try:
-        latencies = {*store.latencies(), *asking.latencies()}
+        latencies = {*store.latencies(), *held}
     finally:
         store.close()
     if not latencies:

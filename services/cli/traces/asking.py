@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import TypeVar
 
@@ -12,7 +12,7 @@ import nats.errors
 from nats.aio.client import Client
 
 from services.cli.cluster.state import read_state
-from services.runtime.trace_words import ask_held, say_keep, say_nothing
+from services.runtime.trace_words import ask_held, say_export, say_keep, say_nothing
 
 _CONNECT_TIMEOUT_S = 1
 
@@ -31,12 +31,22 @@ class Asking:
     def __init__(self, nats_url: str | None) -> None:
         self._url = nats_url
 
+    @property
+    def is_somebody(self) -> bool:
+        """Whether there is anybody to be asked."""
+        return self._url is not None
+
+    def export(self) -> None:
+        """Has what is on its way to the store brought there now."""
+        self._do(say_export, None)
+
     def keep(self, request_id: str) -> None:
         """Has a request's spans brought to the store; a trace id will do."""
 
         async def work(client: Client) -> None:
             held = await ask_held(client, request_id, is_enough=lambda num: num > 0)
             await say_keep(client, [trace_id for one in held for _, trace_id in one])
+            await say_export(client)
 
         self._do(work, None)
 
@@ -45,17 +55,27 @@ class Asking:
 
         async def work(client: Client) -> None:
             await say_keep(client, [one[0][1] for one in await ask_held(client) if one])
+            await say_export(client)
 
         self._do(work, None)
 
-    def keep_trace(self, trace_id: str) -> None:
-        """The same for a trace that is known to be held."""
-        self._do(lambda client: say_keep(client, [int(trace_id, 16)]), None)
+    def keep_traces(self, trace_ids: Sequence[str]) -> None:
+        """The same for traces that are known to be held."""
+
+        async def work(client: Client) -> None:
+            await say_keep(client, [int(one, 16) for one in trace_ids])
+            await say_export(client)
+
+        self._do(work, None)
 
     def latencies(self) -> list[tuple[int, str]]:
-        """Nanoseconds at the door, and trace id, of each request that is held and not kept."""
+        """Nanoseconds at the door, and trace id, of each request that is held and not kept.
+
+        Those that are kept have come to the store by the time that it returns.
+        """
 
         async def work(client: Client) -> list[tuple[int, str]]:
+            await say_export(client)
             held = await ask_held(client)
             return [(ns, f"{trace_id:032x}") for one in held for ns, trace_id in one]
 

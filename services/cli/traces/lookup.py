@@ -14,7 +14,10 @@ from services.cli.traces.tree import TraceTree, build_tree
 
 MAX_WAIT_S = 3.0
 SETTLE_S = 0.7
-"""Every process exports each 0.3 s: after twice that nothing more is on its way."""
+"""Who is asked to export does it at once, and again after EXPORT_AGAIN_S: that is all then."""
+
+EXPORTED_S = 10.0
+"""Processes export each 5 s on their own: what ended before that is here."""
 
 _POLL_S = 0.05
 
@@ -51,17 +54,18 @@ def find_trace(
     store = TraceStore(traces_file)
     deadline = time.monotonic() + max_wait_s
     try:
-        if wanted is None:
-            asking.keep_latest()
-        elif store.find_trace(wanted) is None:
-            asking.keep(wanted)
+        settles_at = _ask(store, wanted, asking)
         while True:
             trace_id = store.find_trace(wanted) if wanted else store.latest_trace()
             is_late = time.monotonic() >= deadline
             if trace_id is not None:
                 spans = store.spans_of(trace_id)
                 tree = build_tree(trace_id, spans)
-                settled = tree.is_whole and store.seconds_since_arrival(trace_id) >= SETTLE_S
+                settled = (
+                    tree.is_whole
+                    and store.seconds_since_arrival(trace_id) >= SETTLE_S
+                    and time.monotonic() >= settles_at
+                )
                 if settled or is_late:
                     linked = store.linked_to(trace_id)
                     return FoundTrace(build_tree(trace_id, spans, linked), spans, linked)
@@ -72,3 +76,17 @@ def find_trace(
             time.sleep(_POLL_S)
     finally:
         store.close()
+
+
+def _ask(store: TraceStore, wanted: str | None, asking: Asking) -> float:
+    """Has brought here what is held or on its way; when that is done, on the monotonic clock."""
+    trace_id = None if wanted is None else store.find_trace(wanted)
+    if wanted is None:
+        asking.keep_latest()
+    elif trace_id is None:
+        asking.keep(wanted)
+    elif store.seconds_since_end(trace_id) < EXPORTED_S:
+        asking.export()
+    else:
+        return 0.0
+    return time.monotonic() + SETTLE_S if asking.is_somebody else 0.0

@@ -171,6 +171,13 @@ class TraceStore:
         ).fetchone()
         return 0.0 if latest_s is None else self._clock() - latest_s
 
+    def seconds_since_end(self, trace_id: str) -> float:
+        """Seconds since the last end of what is here of a trace."""
+        (latest_ns,) = self._db.execute(
+            "SELECT max(end_ns) FROM spans WHERE trace_id = ?", (trace_id,)
+        ).fetchone()
+        return 0.0 if latest_ns is None else self._clock() - latest_ns / 1e9
+
     def _keep_notable(self, first_kept: int) -> None:
         """Notes which of the requests that would go now are to stay, and forgets the oldest."""
         self._db.execute(

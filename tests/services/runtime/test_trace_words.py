@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 
 import nats
 from opentelemetry.sdk.resources import Resource
-from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export import BatchSpanProcessor, SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
 from opentelemetry.trace import SpanKind, StatusCode, set_span_in_context
@@ -24,10 +24,12 @@ from services.runtime.trace_words import follow_trace_words
 class Member:
     """A process: its spans, and what of them is exported."""
 
-    def __init__(self, *, slow_ns: int | None = None) -> None:
+    def __init__(self, *, slow_ns: int | None = None, exports_each_s: int = 0) -> None:
         self._exporter = InMemorySpanExporter()
         self.keeper = TraceKeeper(
-            SimpleSpanProcessor(self._exporter),
+            BatchSpanProcessor(self._exporter, schedule_delay_millis=exports_each_s * 1000)
+            if exports_each_s
+            else SimpleSpanProcessor(self._exporter),
             Resource({}),
             TraceBuffer(max_spans=100),
             slow_ns=slow_ns,
@@ -113,6 +115,20 @@ async def test_who_asks_in_time_has_a_request_kept_that_nobody_would_have(nats_s
         assert len(await asyncio.to_thread(asking.latencies)) == 1
     assert work_of(worker) == ["work two", "work three"]
     assert work_of(gateway) == ["door", "door"]
+
+
+async def test_what_is_on_its_way_leaves_at_once_when_somebody_waits(nats_server):
+    member = Member(exports_each_s=60)
+    span = member.tracer.start_span("work")
+    span.end()
+    member.keeper.keep(span.get_span_context().trace_id)
+    asking = Asking(nats_server.url)
+    listening = asyncio.create_task(follow_trace_words(nats_server.url, "member", member.keeper))
+    async with asyncio.timeout(10):
+        while not member.exported:
+            await asyncio.to_thread(asking.export)
+    listening.cancel()
+    await asyncio.gather(listening, return_exceptions=True)
 
 
 def test_a_cluster_that_is_not_there_holds_nothing():
