@@ -206,11 +206,14 @@ def _family(subject: str) -> str:
 async def connect_bus(url: str, *, name: str) -> AsyncIterator[Bus]:
     """Connects, waiting for the broker as long as it takes, and closes at the end."""
 
+    is_closing = False
+
     async def on_error(exc: Exception) -> None:
         log.warning("bus.failed", error=repr(exc))
 
     async def on_disconnected() -> None:
-        log.warning("bus.disconnected")
+        if not is_closing:
+            log.warning("bus.disconnected")
 
     async def on_reconnected() -> None:
         log.info("bus.reconnected")
@@ -231,6 +234,7 @@ async def connect_bus(url: str, *, name: str) -> AsyncIterator[Bus]:
     try:
         yield Bus(client)
     finally:
+        is_closing = True
         try:
             async with asyncio.timeout(CLOSE_TIMEOUT_S):
                 await client.close()

@@ -1,6 +1,7 @@
 import asyncio
 
 import pytest
+import structlog
 from opentelemetry import trace
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
@@ -52,6 +53,13 @@ async def test_queued_messages_and_the_connection_survive_a_broker_restart(
                 await asyncio.sleep(0.01)
         info = await bus.jetstream.stream_info("TOKENMILL_REQUESTS")
         assert info.state.messages == 1
+
+
+async def test_a_connection_that_is_closed_is_no_loss_to_tell_of(nats_server: NatsServer):
+    with structlog.testing.capture_logs() as lines:
+        async with connect_bus(nats_server.url, name="test"):
+            pass
+    assert lines == []
 
 
 async def test_the_process_span_hangs_below_the_publish_span(
