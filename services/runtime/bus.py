@@ -205,7 +205,6 @@ def _family(subject: str) -> str:
 @asynccontextmanager
 async def connect_bus(url: str, *, name: str) -> AsyncIterator[Bus]:
     """Connects, waiting for the broker as long as it takes, and closes at the end."""
-
     is_closing = False
 
     async def on_error(exc: Exception) -> None:
