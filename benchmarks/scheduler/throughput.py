@@ -20,9 +20,10 @@ import uvloop
 from benchmarks.children import Child
 from benchmarks.scheduler.decisions import bench_request
 from services.core.percentile import percentile
-from services.core.request import QueuedRequest, RequestClass
+from services.core.request import RequestClass
 from services.runtime import names
 from services.runtime.bus import Bus, QueueLimits, connect_bus
+from services.runtime.lifecycle import spare_pauses
 from services.wire.queue import encode_queued_request
 from services.wire.subjects import lane_notice_subject, lane_of, message_id, requests_subject
 
@@ -50,6 +51,15 @@ class ThroughputPlan:
     duration_s: float = 8.0
     num_workers: int = 8
     num_prompt_tokens: int = 256
+
+
+@dataclass(frozen=True, slots=True)
+class _Message:
+    """A request, encoded before the clock runs: a gateway's work is not the scheduler's."""
+
+    request_id: str
+    subject: str
+    payload: bytes
 
 
 def measure_throughput(plan: ThroughputPlan, nats_server: str, folder: Path) -> dict[str, Any]:
@@ -120,8 +130,8 @@ async def _measure(
             # A gateway tells of a lane in use once in a while, not with each request.
             lane = lane_of(RequestClass.INTERACTIVE, 1, _tenant(tenant_idx))
             await bus.publish(lane_notice_subject(MODEL, lane), b"")
-        requests = [_request(plan, f"drain-{idx}") for idx in range(plan.num_queued)]
-        await asyncio.gather(*(_send(bus, request, gate) for request in requests))
+        waiting = [_message(plan, f"drain-{idx}") for idx in range(plan.num_queued)]
+        await asyncio.gather(*(_send(bus, message, gate) for message in waiting))
         pid = start_scheduler()
         arrivals = await _wait_for(workers, plan.num_queued)
         cpu_s = _cpu_s(pid)
@@ -131,6 +141,8 @@ async def _measure(
         drain_rps = (last - first) / (times[last] - times[first])
         sent_s: dict[str, float] = {}
         num_requests = round(plan.rate_per_s * plan.duration_s)
+        paced = [_message(plan, f"paced-{idx}") for idx in range(num_requests)]
+        spare_pauses()
         processes = {
             "scheduler": pid,
             "broker": broker_pid,
@@ -141,12 +153,11 @@ async def _measure(
         machine_before_s = _machine_cpu_s()
         began_s = time.perf_counter()
         async with asyncio.TaskGroup() as group:
-            for idx in range(num_requests):
+            for idx, message in enumerate(paced):
                 due_s = began_s + idx / plan.rate_per_s
                 await asyncio.sleep(max(0.0, due_s - time.perf_counter()))
-                request = _request(plan, f"paced-{idx}")
-                sent_s[request.request_id] = time.time()
-                group.create_task(_send(bus, request, gate))
+                sent_s[message.request_id] = time.time()
+                group.create_task(_send(bus, message, gate))
         publish_s = time.perf_counter() - began_s
         paced_cpu_s = {name: _cpu_s(one) - cpu_before_s[name] for name, one in processes.items()}
         machine_s = _machine_cpu_s() - machine_before_s
@@ -183,21 +194,22 @@ async def _wait_for(workers: Child, num_requests: int) -> Mapping[str, float]:
     return arrivals
 
 
-async def _send(bus: Bus, request: QueuedRequest, gate: asyncio.Semaphore) -> None:
-    lane = lane_of(request.request_class, request.attempt, request.tenant)
+async def _send(bus: Bus, message: _Message, gate: asyncio.Semaphore) -> None:
     async with gate:
         await bus.enqueue(
-            requests_subject(MODEL, lane),
-            encode_queued_request(request),
-            message_id=message_id(request.request_id, request.attempt),
+            message.subject,
+            message.payload,
+            message_id=message_id(message.request_id, 1),
             template=names.REQUESTS_TEMPLATE,
         )
 
 
-def _request(plan: ThroughputPlan, request_id: str) -> QueuedRequest:
+def _message(plan: ThroughputPlan, request_id: str) -> _Message:
     # The same in every run, which hash() would not be.
     tenant = _tenant(zlib.crc32(request_id.encode()) % _TENANTS)
-    return replace(bench_request(plan.num_prompt_tokens), request_id=request_id, tenant=tenant)
+    request = replace(bench_request(plan.num_prompt_tokens), request_id=request_id, tenant=tenant)
+    lane = lane_of(request.request_class, request.attempt, tenant)
+    return _Message(request_id, requests_subject(MODEL, lane), encode_queued_request(request))
 
 
 def _tenant(tenant_idx: int) -> str:

@@ -14,6 +14,7 @@ import time
 from contextlib import AsyncExitStack
 from typing import Any
 
+import grpc
 import structlog
 import uvloop
 from tokenmill.v1 import worker_pb2
@@ -22,10 +23,11 @@ from tokenmill.v1.worker_pb2_grpc import WorkerServiceServicer, add_WorkerServic
 from services.core.load import WorkerHeartbeat, WorkerLoad, WorkerState
 from services.core.request import SubmissionOutcome, SubmissionResult
 from services.runtime.bus import connect_bus
-from services.runtime.rpc_server import RpcServer
+from services.runtime.lifecycle import spare_pauses
+from services.runtime.rpc_server import SERVER_OPTIONS
 from services.wire.heartbeat import encode_heartbeat
 from services.wire.subjects import heartbeat_subject
-from services.wire.worker import submit_request_from_pb, submit_response_to_pb
+from services.wire.worker import submit_response_to_pb
 
 BEAT_S = 0.5
 LOAD = WorkerLoad(
@@ -49,13 +51,12 @@ class FakeWorker(WorkerServiceServicer):
     async def Submit(self, request: worker_pb2.SubmitRequest, context: object) -> Any:
         """Accepts."""
         now_s = time.time()
-        submissions = submit_request_from_pb(request)
-        for entry in submissions:
-            self._arrivals.setdefault(entry.request.request_id, now_s)
-        results = [
-            SubmissionResult(entry.request.request_id, SubmissionOutcome.ACCEPTED)
-            for entry in submissions
-        ]
+        results: list[SubmissionResult] = []
+        for entry in request.submissions:
+            # Nothing else of it is read: what is measured is who sends it.
+            request_id = entry.request.request_id
+            self._arrivals.setdefault(request_id, now_s)
+            results.append(SubmissionResult(request_id, SubmissionOutcome.ACCEPTED))
         return submit_response_to_pb(results, LOAD)
 
 
@@ -65,14 +66,11 @@ async def _serve(nats_url: str, model: str, num_workers: int) -> None:
         bus = await stack.enter_async_context(connect_bus(nats_url, name="fake-workers"))
         addresses: dict[str, str] = {}
         for idx in range(num_workers):
-            server = RpcServer()
-            server.add(
-                add_WorkerServiceServicer_to_server,
-                FakeWorker(arrivals),
-                "tokenmill.v1.WorkerService",
-            )
-            addresses[f"worker-{idx}"] = f"127.0.0.1:{await server.start('127.0.0.1', 0)}"
-            stack.push_async_callback(server.stop, grace_s=0)
+            server = grpc.aio.server(options=SERVER_OPTIONS)
+            add_WorkerServiceServicer_to_server(FakeWorker(arrivals), server)
+            addresses[f"worker-{idx}"] = f"127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}"
+            await server.start()
+            stack.push_async_callback(server.stop, 0)
 
         async def beat() -> None:
             beat_idx = 0
@@ -87,6 +85,7 @@ async def _serve(nats_url: str, model: str, num_workers: int) -> None:
                 await asyncio.sleep(BEAT_S)
 
         beating = asyncio.create_task(beat())
+        spare_pauses()
         _say({"ready": True})
         # A thread reads, so that the loop goes on serving meanwhile.
         while await asyncio.to_thread(sys.stdin.readline):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import signal
 import sys
@@ -25,6 +26,10 @@ log = get_logger(__name__)
 S = TypeVar("S", bound=ProcessSettings)
 T = TypeVar("T")
 EXIT_BAD_SETTINGS = 2
+
+MAX_YOUNG_OBJECTS = 10_000
+"""Objects that are made, beyond those that go, until the collector looks at them: requests that run
+are some thousand objects, and no garbage."""
 
 
 class Process(Generic[S]):
@@ -94,6 +99,7 @@ def run_process(
     )
     if settings.metrics_port is not None:
         serve_metrics(settings.host, settings.metrics_port)
+    spare_pauses()
     code = 0
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
@@ -107,6 +113,17 @@ def run_process(
     sys.stdout.flush()
     # Not sys.exit: native threads of gRPC or torch must not keep a drained process alive.
     os._exit(code)
+
+
+def spare_pauses() -> None:
+    """Keeps the garbage collector from walking through all modules while requests wait.
+
+    What stands when a process starts is no garbage later. Looked through again, twice in three
+    seconds at a thousand requests/s, it cost a scheduler 40 ms each time.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(MAX_YOUNG_OBJECTS)
 
 
 async def _supervise(

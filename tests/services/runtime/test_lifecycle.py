@@ -54,3 +54,15 @@ def test_bad_settings_are_one_sentence_and_exit_with_2():
     assert process.returncode == 2
     assert err.startswith("tokenmill test: TOKENMILL_GRPC_PORT is 'many'")
     assert "Traceback" not in err
+
+
+def test_what_stands_at_the_start_is_not_looked_through_for_garbage_again():
+    program = (
+        "import gc; from services.runtime.lifecycle import spare_pauses; spare_pauses();"
+        "print(len(gc.get_objects()), gc.get_freeze_count())"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
+    num_looked_at, num_frozen = map(int, done.stdout.split())
+    assert num_looked_at < num_frozen / 100
