@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from cache_service.policies.leaves import LeafOrder
@@ -35,7 +35,7 @@ _MAX_ANNOUNCED = 65_536
 _MAX_CAPACITY = 1 << 20
 """Of an expert while the store has room: what is asked for may never come."""
 
-_VOICE = 1 << 60
+_VOICE = 1 << 56
 """Rank of one part of a voice; below it are ticks, one for each request or block."""
 
 
@@ -53,6 +53,25 @@ class _Expert:
     share: float
     score: float = 0.0
     voice: int = 0
+
+
+class _HeardOrder(LeafOrder):
+    """By the voices that speak for a block, then the longest unused first.
+
+    What is noted of a block is the tick of its last use; voices are added up when it is asked for.
+    """
+
+    def __init__(self, experts: Sequence[_Expert]) -> None:
+        super().__init__()
+        self._experts = experts
+
+    def rank_of(self, block_hash: BlockHash) -> int:
+        """Its rank now."""
+        voices = 0
+        for expert in self._experts:
+            if block_hash in expert.shadow.held:
+                voices += expert.voice
+        return self._ranks[block_hash] + voices * _VOICE
 
 
 class HybridPolicy:
@@ -73,10 +92,11 @@ class HybridPolicy:
         self._experts = [
             _Expert(Shadow(policy, _MAX_CAPACITY), share) for policy, share in policies
         ]
-        # Rank: voices, then the longest unused first.
-        self._leaves = LeafOrder()
+        self._leaves = _HeardOrder(self._experts)
         self._ticks = itertools.count()
         self._num_requests = 0
+        # That the experts have been trimmed to; 0: they are to be looked at.
+        self._capacity = 0
         # Named by a request: the experts have heard of them before they come.
         self._announced: set[BlockHash] = set()
         self._weigh()
@@ -89,14 +109,14 @@ class HybridPolicy:
             access = expert.shadow.access(chain, now_s)
             expert.score = expert.score * fade + access.num_hits
             if expert.voice:
-                self._rerank(access.evicted)
+                self._leaves.changed(access.evicted)
         self._num_requests += 1
         if self._num_requests % _REWEIGH == 0:
             self._weigh()
         leaves, tick = self._leaves, next(self._ticks)
         for block_hash in chain:
             if block_hash in leaves:
-                leaves.rerank(block_hash, self._rank(block_hash, tick))
+                leaves.rerank(block_hash, tick)
             else:
                 self._announced.add(block_hash)
         if len(self._announced) > _MAX_ANNOUNCED:
@@ -107,10 +127,11 @@ class HybridPolicy:
         if block_hash in self._announced:
             self._announced.discard(block_hash)
         else:
+            self._capacity = 0
             for expert in self._experts:
                 if block_hash not in expert.shadow.held:
                     expert.shadow.add(block_hash, parent_hash, now_s)
-        self._leaves.add(block_hash, parent_hash, self._rank(block_hash, next(self._ticks)))
+        self._leaves.add(block_hash, parent_hash, next(self._ticks))
 
     def remove(self, block_hash: BlockHash) -> None:
         """Leaves the order. The experts go their own way."""
@@ -119,11 +140,14 @@ class HybridPolicy:
     def coldest_first(self, now_s: float) -> Iterator[BlockHash]:
         """First what the fewest keep; the longest unused first among equals."""
         # One goes now: the room of an expert is what then is left.
-        for expert in self._experts:
-            expert.shadow.capacity = max(1, len(self._leaves) - 1)
-            evicted = expert.shadow.trim(now_s)
-            if expert.voice:
-                self._rerank(evicted)
+        capacity = max(1, len(self._leaves) - 1)
+        if capacity != self._capacity:
+            self._capacity = capacity
+            for expert in self._experts:
+                expert.shadow.capacity = capacity
+                evicted = expert.shadow.trim(now_s)
+                if expert.voice:
+                    self._leaves.changed(evicted)
         return self._leaves.lowest_first()
 
     def _weigh(self) -> None:
@@ -134,17 +158,4 @@ class HybridPolicy:
             share = expert.share * math.exp((expert.score - best) / luck)
             expert.voice = round(_FULL_VOICE * share)
         if before != [expert.voice for expert in self._experts]:
-            self._rerank(list(self._leaves))
-
-    def _rerank(self, block_hashes: Iterable[BlockHash]) -> None:
-        for block_hash in block_hashes:
-            if block_hash in self._leaves:
-                tick = self._leaves.rank_of(block_hash) % _VOICE
-                self._leaves.rerank(block_hash, self._rank(block_hash, tick))
-
-    def _rank(self, block_hash: BlockHash, tick: int) -> int:
-        voices = 0
-        for expert in self._experts:
-            if block_hash in expert.shadow.held:
-                voices += expert.voice
-        return tick + voices * _VOICE
+            self._leaves.changed(self._leaves)

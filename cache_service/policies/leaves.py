@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from services.core.blocks import BlockHash
@@ -42,6 +42,15 @@ class Leaves:
         if parent_hash:
             self._num_children[parent_hash] = self._num_children.get(parent_hash, 0) + 1
 
+    def join_run(self, run: Sequence[BlockHash], parent_hash: BlockHash) -> None:
+        """Takes blocks that are not here and continue each other."""
+        parents, num_children = self._parents, self._num_children
+        for block_hash in run:
+            parents[block_hash] = parent_hash
+            if parent_hash:
+                num_children[parent_hash] = num_children.get(parent_hash, 0) + 1
+            parent_hash = block_hash
+
     def leave(self, block_hash: BlockHash) -> BlockHash | None:
         """Forgets a block; returns its parent if that is a leaf now."""
         parent = self._parents.pop(block_hash)
@@ -79,11 +88,27 @@ class LeafOrder(Leaves):
         self.join(block_hash, parent_hash)
         self._changed.add(block_hash)
 
+    def add_run(
+        self, run: Sequence[BlockHash], parent_hash: BlockHash, ranks: Iterable[Any]
+    ) -> None:
+        """Takes blocks that are not here and continue each other."""
+        self._ranks.update(zip(run, ranks, strict=False))
+        self.join_run(run, parent_hash)
+        # The others are continued.
+        self._changed.add(run[-1])
+
     def rerank(self, block_hash: BlockHash, rank: Any) -> None:
         """Changes the rank of a block that is here."""
         self._ranks[block_hash] = rank
         if block_hash not in self._num_children:
             self._changed.add(block_hash)
+
+    def changed(self, block_hashes: Iterable[BlockHash]) -> None:
+        """Ranks of these are others now, in an order that works them out itself."""
+        ranks, num_children = self._ranks, self._num_children
+        for block_hash in block_hashes:
+            if block_hash in ranks and block_hash not in num_children:
+                self._changed.add(block_hash)
 
     def remove(self, block_hash: BlockHash) -> Any:
         """Forgets a block; returns its rank."""
@@ -91,6 +116,30 @@ class LeafOrder(Leaves):
         if parent is not None:
             self._changed.add(parent)
         return self._ranks.pop(block_hash)
+
+    def pop_lowest(self, num_blocks: int) -> list[BlockHash]:
+        """Forgets the leaf of the lowest rank, so many times; so many are there."""
+        self._settle()
+        heap, ranks, gone = self._heap, self._ranks, list[BlockHash]()
+        while len(gone) < num_blocks:
+            if not self._is_true(heap[0]):
+                heapq.heappop(heap)
+                continue
+            block_hash = heap[0][1]
+            while True:
+                gone.append(block_hash)
+                del ranks[block_hash]
+                parent = self.leave(block_hash)
+                if parent is None:
+                    heapq.heappop(heap)
+                    break
+                entry = (ranks[parent], parent)
+                # Mostly its last use was the same: then it is the next to go.
+                if len(gone) == num_blocks or not all(entry <= other for other in heap[1:3]):
+                    heapq.heapreplace(heap, entry)
+                    break
+                block_hash = parent
+        return gone
 
     def lowest_first(self) -> Iterator[BlockHash]:
         """Leaves by rank. Ends with the next change."""
@@ -117,14 +166,20 @@ class LeafOrder(Leaves):
 
     def _is_true(self, entry: tuple[Any, BlockHash]) -> bool:
         rank, block_hash = entry
-        return block_hash not in self._num_children and self._ranks.get(block_hash) == rank
+        return (
+            block_hash not in self._num_children
+            and block_hash in self._ranks
+            and self.rank_of(block_hash) == rank
+        )
 
     def _settle(self) -> None:
+        if not self._changed:
+            return
         ranks, heap = self._ranks, self._heap
         for block_hash in self._changed:
             if block_hash in ranks and block_hash not in self._num_children:
-                heapq.heappush(heap, (ranks[block_hash], block_hash))
+                heapq.heappush(heap, (self.rank_of(block_hash), block_hash))
         self._changed.clear()
         if len(heap) > max(_MIN_COMPACT, 4 * len(ranks)):
-            heap[:] = [(rank, key) for key, rank in ranks.items() if self.is_leaf(key)]
+            heap[:] = [(self.rank_of(key), key) for key in ranks if self.is_leaf(key)]
             heapq.heapify(heap)

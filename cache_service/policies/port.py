@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from services.core.blocks import BlockHash
 
@@ -41,4 +41,17 @@ class EvictionPolicy(Protocol):
 
     def coldest_first(self, now_s: float) -> Iterator[BlockHash]:
         """Leaves, the first to go first. Ends with the next call of another method."""
+        ...
+
+
+@runtime_checkable
+class RunPolicy(Protocol):
+    """A policy that takes and lets go many blocks at once, in less work than one by one."""
+
+    def add_run(self, run: Sequence[BlockHash], parent_hash: BlockHash, now_s: float) -> None:
+        """Blocks came that continue each other, the first of them the parent; as by `add`."""
+        ...
+
+    def evict(self, num_blocks: int, now_s: float) -> list[BlockHash]:
+        """Lets the first of `coldest_first` go so many times; so many are there."""
         ...

@@ -6,14 +6,12 @@ import bisect
 import heapq
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 
 from cache_service.policies.leaves import Leaves
-from cache_service.policies.reuse_model import AGE_BOUNDS_S, ReuseModel, Trait, age_class
+from cache_service.policies.reuse_model import AGE_BOUNDS_S, ReuseModel, age_class
+from cache_service.policies.traits import KnownBlock, trait_of
 from services.core.blocks import BlockHash
 
-_MAX_TURN = 6
-_MAX_FREQUENCY = 14
 _MIN_GHOSTS = 65_536
 _GHOSTS_PER_BLOCK = 8
 _MIN_REFRESH = 16
@@ -23,24 +21,6 @@ _REPLAN = 16
 
 _COLDEST = 64
 _Place = tuple[float, float, BlockHash]
-
-
-@dataclass(slots=True)
-class _Known:
-    """What is remembered of a block, stored or not.
-
-    Attributes:
-        turn: how many requests have continued its chain, one after the other.
-        num_after: blocks that followed it in the last request that used it.
-        num_new: new blocks of that request.
-    """
-
-    used_s: float
-    row: int
-    turn: int
-    num_after: int
-    num_uses: int
-    num_new: int
 
 
 class ReusePolicy:
@@ -53,7 +33,7 @@ class ReusePolicy:
 
     def __init__(self) -> None:
         self._model = ReuseModel(prefixes=(2, 3, 4))
-        self._known: dict[BlockHash, _Known] = {}
+        self._known: dict[BlockHash, KnownBlock] = {}
         self._ghosts: OrderedDict[BlockHash, None] = OrderedDict()
         self._leaves = Leaves()
         # Leaves that came since the order was last asked for; most are continued at once.
@@ -65,11 +45,13 @@ class ReusePolicy:
         self._now_s = 0.0
         self._refresh_at = 1
         self._replan_at = 0
+        self._last_key: tuple[int, float] | None = None
+        self._last_worth = 0.0
 
     def used(self, chain: Sequence[BlockHash], now_s: float) -> None:
         """Learns from the chain, and of it."""
         self._num_requests += 1
-        self._now_s = now_s
+        self._now_s, self._last_key = now_s, None
         num_known = 0
         for block_hash in chain:
             if block_hash not in self._known:
@@ -81,7 +63,7 @@ class ReusePolicy:
         for num_after, block_hash in zip(range(len(chain) - 1, -1, -1), chain, strict=True):
             known = self._known.get(block_hash)
             if known is None:
-                known = _Known(now_s, 0, turn, num_after, 1, num_new)
+                known = KnownBlock(now_s, 0, turn, num_after, 1, num_new)
                 self._known[block_hash] = known
             else:
                 self._model.reused(block_hash, known.row, now_s)
@@ -93,7 +75,7 @@ class ReusePolicy:
             key = (num_after > 0, known.num_uses)
             row = rows.get(key)
             if row is None:
-                row = rows[key] = self._model.row_of(_trait(known))
+                row = rows[key] = self._model.row_of(trait_of(known))
             self._await(block_hash, known, row)
         self._forget_ghosts(now_s)
         if self._num_requests >= self._refresh_at:
@@ -104,7 +86,7 @@ class ReusePolicy:
 
     def add(self, block_hash: BlockHash, parent_hash: BlockHash, now_s: float) -> None:
         """Takes it among the stored."""
-        self._now_s = now_s
+        self._now_s, self._last_key = now_s, None
         if block_hash not in self._known:
             self._continue(block_hash, parent_hash, now_s)
         self._ghosts.pop(block_hash, None)
@@ -121,6 +103,45 @@ class ReusePolicy:
         parent_hash = self._leaves.leave(block_hash)
         if parent_hash is not None:
             self._fresh.add(parent_hash)
+
+    def add_run(self, run: Sequence[BlockHash], parent_hash: BlockHash, now_s: float) -> None:
+        """Takes blocks of a request that was told of."""
+        self._now_s, self._last_key = now_s, None
+        for block_hash in run:
+            self._ghosts.pop(block_hash, None)
+        if parent_hash in self._leaves:
+            self._take_out(parent_hash, self._known[parent_hash])
+        self._leaves.join_run(run, parent_hash)
+        if self._leaves.is_leaf(run[-1]):
+            self._fresh.add(run[-1])
+
+    def evict(self, num_blocks: int, now_s: float) -> list[BlockHash]:
+        """The least worth go."""
+        self._put_in_fresh()
+        if self._num_requests >= self._replan_at:
+            self._plan(now_s, _COLDEST)
+        gone: list[BlockHash] = []
+        while len(gone) < num_blocks:
+            if not self._coldest:
+                self._plan(now_s, _COLDEST)
+            place = heapq.heappop(self._coldest)
+            block_hash = place[2]
+            if not self._is_true(place):
+                continue
+            self._take_out(block_hash, self._known[block_hash])
+            while True:
+                gone.append(block_hash)
+                self._ghosts[block_hash] = None
+                parent = self._leaves.leave(block_hash)
+                if parent is None:
+                    break
+                place = self._place_of(parent)
+                # Mostly its last use was the same: then it is the next to go.
+                if len(gone) == num_blocks or not self._coldest or place > self._coldest[0]:
+                    self._put_in(place)
+                    break
+                block_hash = parent
+        return gone
 
     def coldest_first(self, now_s: float) -> Iterator[BlockHash]:
         """From the least worth to the most."""
@@ -140,12 +161,14 @@ class ReusePolicy:
     def _listed(self, passed: dict[BlockHash, _Place]) -> Iterator[BlockHash]:
         while self._coldest:
             place = heapq.heappop(self._coldest)
-            _, used_s, block_hash = place
-            if block_hash in passed or not self._leaves.is_leaf(block_hash):
-                continue
-            if self._known[block_hash].used_s == used_s:
+            block_hash = place[2]
+            if block_hash not in passed and self._is_true(place):
                 passed[block_hash] = place
                 yield block_hash
+
+    def _is_true(self, place: _Place) -> bool:
+        _, used_s, block_hash = place
+        return self._leaves.is_leaf(block_hash) and self._known[block_hash].used_s == used_s
 
     def _plan(self, now_s: float, num_wanted: int) -> None:
         """Lists the coldest leaves; those that become leaves meanwhile are added one by one."""
@@ -187,8 +210,8 @@ class ReusePolicy:
         """A block that no request has named: an answer's. It stands at the end of its chain."""
         parent = self._known.get(parent_hash)
         turn, num_new = (parent.turn, parent.num_new) if parent else (0, 1)
-        known = self._known[block_hash] = _Known(now_s, 0, turn, 0, 1, num_new)
-        self._await(block_hash, known, self._model.row_of(_trait(known)))
+        known = self._known[block_hash] = KnownBlock(now_s, 0, turn, 0, 1, num_new)
+        self._await(block_hash, known, self._model.row_of(trait_of(known)))
         for num_after in (1, 2):
             known = self._known.get(parent_hash)
             if known is None or known.num_after >= num_after:
@@ -196,12 +219,12 @@ class ReusePolicy:
             self._model.forgotten(parent_hash, known.row, now_s)
             self._take_out(parent_hash, known)
             known.num_after, known.used_s = num_after, now_s
-            self._await(parent_hash, known, self._model.row_of(_trait(known)))
+            self._await(parent_hash, known, self._model.row_of(trait_of(known)))
             if parent_hash not in self._leaves:
                 return
             parent_hash = self._leaves.parent_of(parent_hash)
 
-    def _await(self, block_hash: BlockHash, known: _Known, row: int) -> None:
+    def _await(self, block_hash: BlockHash, known: KnownBlock, row: int) -> None:
         """Waits for its next use."""
         known.row = row
         self._model.started(block_hash, row, known.used_s)
@@ -220,15 +243,28 @@ class ReusePolicy:
 
     def _put_in_fresh(self) -> None:
         for block_hash in self._fresh:
-            known = self._known[block_hash]
-            while known.row >= len(self._by_age):
-                self._by_age.append([])
-            bisect.insort(self._by_age[known.row], (known.used_s, block_hash))
-            worth = self._worth(known.row, age_class(self._now_s - known.used_s))
-            heapq.heappush(self._coldest, (worth, known.used_s, block_hash))
+            self._put_in(self._place_of(block_hash))
         self._fresh.clear()
 
-    def _take_out(self, block_hash: BlockHash, known: _Known) -> None:
+    def _place_of(self, block_hash: BlockHash) -> _Place:
+        known = self._known[block_hash]
+        key = (known.row, known.used_s)
+        # Blocks of a request come one after the other.
+        if key != self._last_key:
+            age = age_class(self._now_s - known.used_s)
+            self._last_key, self._last_worth = key, self._worth(known.row, age)
+        return (self._last_worth, known.used_s, block_hash)
+
+    def _put_in(self, place: _Place) -> None:
+        """A leaf takes its place in the order."""
+        _, used_s, block_hash = place
+        row = self._known[block_hash].row
+        while row >= len(self._by_age):
+            self._by_age.append([])
+        bisect.insort(self._by_age[row], (used_s, block_hash))
+        heapq.heappush(self._coldest, place)
+
+    def _take_out(self, block_hash: BlockHash, known: KnownBlock) -> None:
         """Not where its last use put it any more. Before it is continued, or goes."""
         if block_hash in self._fresh:
             self._fresh.discard(block_hash)
@@ -239,13 +275,3 @@ class ReusePolicy:
 
 def _used_s(place: tuple[float, BlockHash]) -> float:
     return place[0]
-
-
-def _trait(known: _Known) -> Trait:
-    frequency = known.num_uses
-    if frequency > 2:
-        frequency = min(_MAX_FREQUENCY, 1 + (frequency - 1).bit_length())
-    num_new = 0 if known.num_new <= 1 else 1 if known.num_new <= 3 else 2
-    if known.num_new > 15:
-        num_new = 3
-    return (min(known.num_after, 1), frequency, min(known.turn, _MAX_TURN), num_new)

@@ -35,6 +35,14 @@ class LruPolicy:
         """Leaves the order."""
         self._leaves.remove(block_hash)
 
+    def add_run(self, run: Sequence[BlockHash], parent_hash: BlockHash, now_s: float) -> None:
+        """Enter as the warmest."""
+        self._leaves.add_run(run, parent_hash, itertools.repeat(next(self._ticks)))
+
+    def evict(self, num_blocks: int, now_s: float) -> list[BlockHash]:
+        """The longest unused go."""
+        return self._leaves.pop_lowest(num_blocks)
+
     def coldest_first(self, now_s: float) -> Iterator[BlockHash]:
         """From the longest unused to the latest used."""
         return self._leaves.lowest_first()
@@ -91,6 +99,20 @@ class LfuPolicy:
         """Leaves the order; its count is remembered for a while."""
         self._leaves.remove(block_hash)
         self._gone[block_hash] = self._counts.pop(block_hash)
+
+    def add_run(self, run: Sequence[BlockHash], parent_hash: BlockHash, now_s: float) -> None:
+        """Enter with the uses that are known of them, or one."""
+        now, pop = now_s / self._half_life_s, self._gone.pop
+        counts = [pop(block_hash, now) for block_hash in run]
+        self._counts.update(zip(run, counts, strict=True))
+        self._leaves.add_run(run, parent_hash, zip(counts, itertools.repeat(self._tick)))
+
+    def evict(self, num_blocks: int, now_s: float) -> list[BlockHash]:
+        """The least often used go."""
+        gone = self._leaves.pop_lowest(num_blocks)
+        for block_hash in gone:
+            self._gone[block_hash] = self._counts.pop(block_hash)
+        return gone
 
     def coldest_first(self, now_s: float) -> Iterator[BlockHash]:
         """From the least often used on; the longest unused first among equals."""

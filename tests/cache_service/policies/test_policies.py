@@ -70,6 +70,30 @@ def test_order_names_every_leaf_once(new_policy):
     assert sorted(policy.coldest_first(10.0)) == sorted(_chain(*range(2, 21, 2)))
 
 
+class OneByOne:
+    """A policy without what it does at once for many blocks."""
+
+    def __init__(self, policy: EvictionPolicy) -> None:
+        self.used, self.add, self.remove = policy.used, policy.add, policy.remove
+        self.coldest_first = policy.coldest_first
+
+
+@pytest.mark.parametrize("name", ["lru", "lfu"])
+@pytest.mark.parametrize("capacity", [7, 40, 200])
+def test_many_blocks_at_once_fare_as_one_by_one(name: str, capacity: int):
+    many = Shadow(POLICIES[name](), capacity)
+    single = Shadow(OneByOne(POLICIES[name]()), capacity)
+    for now_s, chain in _conversations(1000, seed=4):
+        assert many.access(chain, now_s).num_hits == single.access(chain, now_s).num_hits
+        assert many.held == single.held
+
+
+def test_many_blocks_at_once_hit_as_often_where_ties_fall_otherwise():
+    requests = _conversations(3000, seed=5)
+    single = _num_hits(OneByOne(ReusePolicy()), requests)
+    assert _num_hits(ReusePolicy(), requests) == pytest.approx(single, rel=0.02)
+
+
 def test_lru_lets_the_longest_unused_go():
     shadow = Shadow(LruPolicy(), capacity=2)
     for number in (1, 2, 1):
