@@ -13,9 +13,6 @@ import httpx
 
 from benchmarks.usage import cpu_s as cpu_seconds
 
-SPANS_LEAVE_S = 0.5
-"""Longer than a local cluster waits before it exports spans."""
-
 _PROMPT = "Tell me about the river that runs through the town, part {}."
 
 
@@ -79,7 +76,8 @@ def sum_up(halves: Sequence[Half]) -> dict[str, Any]:
     Returns:
         tokens/s of each round, and the share of throughput that tracing costs: one less the
         geometric mean of the halves' median ratios. Negative if tracing was faster, which is noise.
-        And the same of the CPU time of a token, which on a shared machine is the steadier figure.
+        And the same of the CPU time of a token, idle time of a side's cluster included, which on a
+        shared machine is the steadier figure.
     """
     medians = [statistics.median(half.ratios()) for half in halves]
     all_ratios = [ratio for half in halves for ratio in half.ratios()]
@@ -110,13 +108,13 @@ async def _compare(on: Side, off: Side, model: str, plan: TracingPlan) -> Half:
             await _tokens_per_s(client, side.url, model, plan)
         for idx in range(plan.num_rounds):
             order = ("on", "off") if idx % 2 == 0 else ("off", "on")
+            # Of the whole round: what a run leaves to be exported may leave in the other's turn.
+            before_s = {name: sides[name].cpu_s() for name in order}
             for name in order:
-                before_s = sides[name].cpu_s()
                 rate = await _tokens_per_s(client, sides[name].url, model, plan)
                 half.tokens_per_s[name].append(rate)
-                # What is told of a run comes a little after it.
-                await asyncio.sleep(SPANS_LEAVE_S)
-                spent_s = sides[name].cpu_s() - before_s
+            for name in order:
+                spent_s = sides[name].cpu_s() - before_s[name]
                 half.cpu_ms_per_token[name].append(spent_s / num_tokens * 1000)
     return half
 
