@@ -163,7 +163,8 @@ def _second_turn(place: str, note: str) -> Callable[[Figures], Reading]:
 
 def _hits(found: Figures) -> Reading:
     share = found["hit_share"]
-    note = "50 conversations of 10 turns on 3 workers; share of prompt tokens found"
+    num = found["num_conversations"]
+    note = f"{num} conversations of 10 turns on 3 workers; share of full blocks of prompts found"
     if found.get("identical"):
         note += "; answers equal those without caches"
     return Reading("-", f"{share:.1%}", f"{share:.1%}", share / 0.8, note)

@@ -30,7 +30,7 @@ FIGURES: dict[str, dict[str, Any]] = {
         "fp32": {"perplexity": 20.0, "weight_bytes": 400},
         "int8": {"perplexity": 20.1, "weight_bytes": 102},
     },
-    "conversations": {"hit_share": 0.9, "identical": True},
+    "conversations": {"hit_share": 0.9, "identical": True, "num_conversations": 20},
 }
 
 
