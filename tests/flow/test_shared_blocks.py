@@ -49,17 +49,23 @@ def chain(num_blocks: int) -> list[BlockPayload]:
 
 
 @contextmanager
-def running_cache(**environment: str) -> Iterator[tuple[subprocess.Popen[str], int]]:
+def running_cache(
+    *wrapper: str, said: list[str] | None = None, **environment: str
+) -> Iterator[tuple[subprocess.Popen[str], int]]:
     process = subprocess.Popen(
-        [sys.executable, "-m", "cache_service.main"],
+        [*wrapper, sys.executable, "-m", "cache_service.main"],
         env={**os.environ, "TOKENMILL_CAPACITY_BYTES": str(64 << 20), **environment},
         stdout=subprocess.PIPE,
         text=True,
     )
     try:
         assert process.stdout is not None
-        events = (json.loads(line) for line in process.stdout)
-        yield process, next(event["port"] for event in events if event["event"] == "rpc.listening")
+        for line in process.stdout:
+            if said is not None:
+                said.append(line)
+            if '"rpc.listening"' in line:
+                break
+        yield process, json.loads(line)["port"]
     finally:
         process.kill()
         process.communicate()
@@ -164,3 +170,41 @@ async def test_a_writer_that_is_killed_leaves_what_it_has_put():
             await client.put(chain(5), timeout_s=TIMEOUT_S)
             assert contents(await read(client, 5)) == contents(chain(5))
             assert any(not path.exists() for path in staged)
+
+
+def small_shm(size_bytes: int) -> list[str]:
+    """Runs what follows with a /dev/shm of its own, as a container has."""
+    mount = f"mount -t tmpfs -o size={size_bytes} tmpfs {SHARED_DIR}"
+    if subprocess.run(["unshare", "-m", "sh", "-c", mount], check=False).returncode:
+        pytest.skip("mounting is for root")
+    return ["unshare", "-m", "sh", "-c", f'{mount} && exec "$0" "$@"']
+
+
+def fill_shm(pid: int, size_bytes: int) -> None:
+    """Leaves a process's /dev/shm without room."""
+    fill = f"head -c {size_bytes} /dev/zero > {SHARED_DIR}/other; true"
+    command = ["nsenter", "-t", str(pid), "-m", "sh", "-c", fill]
+    subprocess.run(command, check=True, stderr=subprocess.DEVNULL)
+
+
+async def test_where_shared_memory_is_too_small_blocks_go_in_messages():
+    """Docker gives 64 MB."""
+    said: list[str] = []
+    with running_cache(*small_shm(8 << 20), said=said) as (process, port):
+        async with client_of(port) as client:
+            assert await client.put(chain(20), timeout_s=TIMEOUT_S) == 20
+            assert contents(await read(client, 20)) == contents(chain(20))
+        process.terminate()
+        assert process.wait() == 0
+    assert [line for line in said if "arena.unavailable" in line and "no room for" in line]
+
+
+async def test_shared_memory_that_others_fill_kills_nobody():
+    """A page that the system does not have would be a SIGBUS."""
+    room = ["env", f"TOKENMILL_CAPACITY_BYTES={24 << 20}"]
+    with running_cache(*small_shm(40 << 20), *room) as (process, port):
+        fill_shm(process.pid, 40 << 20)
+        async with client_of(port) as client:
+            assert await client.put(chain(20), timeout_s=TIMEOUT_S) == 20
+            assert contents(await read(client, 20)) == contents(chain(20))
+        assert process.poll() is None
