@@ -76,8 +76,11 @@ async def measure_serving(
     ask_one: AskOne = ask,
 ) -> dict[str, Any]:
     """Loads a server and reports; arguments as of `load_server`, and what goodput counts."""
+    began_cpu_s = time.process_time()
     outcomes, wall_s = await load_server(server, model, prompts, plan, ask_one)
-    return summary(outcomes, wall_s, plan, slo)
+    client_cpu_s = time.process_time() - began_cpu_s
+    # What the client took of the CPUs of a server on the same machine.
+    return {**summary(outcomes, wall_s, plan, slo), "client_cpu_s": round(client_cpu_s, 3)}
 
 
 async def load_server(

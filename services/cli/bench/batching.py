@@ -12,6 +12,7 @@ from typing import Any
 
 from benchmarks.batching import BatchingFailed, BatchingPlan, Machine, measure_batching
 from benchmarks.children import Child, ChildFailed
+from benchmarks.give_way import giving_way
 from benchmarks.load_client import Reply, Server, ServerRefused
 from benchmarks.prose import load_prose
 from benchmarks.quiet import alone
@@ -49,9 +50,8 @@ def batching(
             return await load_server(server, state.model_name, prompts, requests)
 
         # A client that is not on the same machine would not take the worker's time either.
-        os.nice(LOW_PRIORITY)
         try:
-            with alone():
+            with alone(), giving_way(LOW_PRIORITY):
                 result = asyncio.run(measure_batching(load, machine, plan))
         except (BatchingFailed, ServerRefused, OSError) as exc:
             raise CommandFailed(f"there is nothing to compare: {exc}") from exc

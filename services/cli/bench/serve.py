@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from benchmarks.give_way import giving_way
 from benchmarks.load_client import Server, ServerRefused, first_model
 from benchmarks.prose import load_prose
 from benchmarks.quiet import alone
@@ -36,8 +36,6 @@ def serve(
     except ValueError as exc:
         raise CommandFailed(str(exc), exit_code=2) from exc
     prompts = load_prompts(prompts_file)
-    # A client that is not on the same machine would not take the worker's time either.
-    os.nice(LOW_PRIORITY)
 
     async def run() -> dict[str, Any]:
         name = model or await first_model(server)
@@ -45,7 +43,8 @@ def serve(
         return {**figures, "model": name, "url": url}
 
     try:
-        with alone():
+        # A client that is not on the same machine would not take the worker's time either.
+        with alone(), giving_way(LOW_PRIORITY):
             return asyncio.run(run())
     except ServerRefused as exc:
         raise CommandFailed(f"{url} refused: {exc}") from exc

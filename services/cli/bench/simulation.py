@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from benchmarks.calibration import CalibrationPlan
+from benchmarks.give_way import giving_way
 from services.cli.bench.module import run_module
 from services.cli.calibrate import calibrate_worker
 from services.cli.cluster.plan import LOW_PRIORITY
@@ -45,13 +46,13 @@ def check_simulation(
             "plan": dict(plan),
         }
         # A client that is not on the same machine would not take the worker's time either.
-        os.nice(LOW_PRIORITY)
-        measured = run_module(
-            "benchmarks.simulator.check_command",
-            wanted,
-            timeout_s=_TIMEOUT_S,
-            lacking="nothing to compare",
-        )
+        with giving_way(LOW_PRIORITY):
+            measured = run_module(
+                "benchmarks.simulator.check_command",
+                wanted,
+                timeout_s=_TIMEOUT_S,
+                lacking="nothing to compare",
+            )
     return {
         **measured,
         "step_model": found,
