@@ -151,6 +151,19 @@ def test_rows_of_a_long_prompt_are_shared_out_without_a_bit_changed(tiny_dir: Pa
     model = load(tiny_dir, kernels, "bf16")
     alone = logits_of(model, [(0, 0, 100)])
     assert torch.equal(logits_of(model, [(8, 0, 77), (0, 0, 100)]), alone)
+    # Each thread's share in more than one go.
+    several = [(8, 0, 100), (16, 0, 100), (24, 0, 99), (0, 0, 100)]
+    assert torch.equal(logits_of(model, several), alone)
+
+
+def test_many_sequences_that_decode_wait_for_each_others_rows(tiny_dir: Path, kernels: str):
+    model = load(tiny_dir, kernels, "bf16")
+    alone = logits_of(model, [(0, 0, 100)])
+    for _ in range(20):
+        step = step_of(model, [(0, 99, 100)] * 160)
+        with torch.inference_mode():
+            logits = model.compute_logits(step, range(160))
+        assert torch.equal(logits, alone.expand_as(logits))
 
 
 def test_phases_are_timed_for_whoever_asks(tiny_dir: Path, kernels: str):

@@ -127,7 +127,11 @@ struct Heads {
   }
 };
 
-// A query's running softmax: the largest score so far in all lanes, and the sum of weights by lane.
+// By how many powers of 2 a score may exceed the peak before what was summed so far is scaled down to it.
+// Weights of up to 2^8 are as exact as those of up to 1, and after a first panel few scores are higher.
+constexpr float kSlack = 8;
+
+// A query's running softmax: a score near the largest so far in all lanes, and the sum of weights by lane.
 struct Running {
   Floats peak, total;
 };
@@ -151,13 +155,16 @@ inline float weigh(const float* sums, const Scoring& scoring, int begin, int pos
   }
   float factor = 1;
   const Floats highest = larger(scores[0], scores[1]);
-  if (any_above(highest, running.peak)) {
+  const bool is_first = first_of(running.peak) == kHidden;
+  if (any_above(highest, running.peak + all(kSlack))) {
     const Floats now = all(largest(highest));
-    const Floats shrink = exp2(running.peak - now);
-    factor = first_of(shrink);
+    if (!is_first) {
+      const Floats shrink = exp2(running.peak - now);
+      factor = first_of(shrink);
+      running.total = running.total * shrink;
+    }
     running.peak = now;
-    running.total = running.total * shrink;
-  } else if (first_of(running.peak) == kHidden) {
+  } else if (is_first) {
     for (int half = 0; half < 2; ++half) store(weights + half * kFloats, zeros());
     return 1;
   }

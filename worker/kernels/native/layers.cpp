@@ -72,9 +72,9 @@ void Stack::run_layers(int thread, float* hidden, const Step& step, const Pool& 
     rms_norm(x, norm, width, shape_.eps, normed);
     return normed;
   };
-  auto add_product = [&](const Matrix& matrix, const Rows& ready, const float* norm, Phase phase) {
+  auto add_product = [&](const Matrix& matrix, const Rows& ready, Range chunk, const float* norm, Phase phase) {
     float* out = norm ? added_.data() : hidden;
-    multiply_share(matrix, ready, thread, [&](int row, int panel, Floats left, Floats right) {
+    multiply_share(matrix, ready, chunk, thread, [&](int row, int panel, Floats left, Floats right) {
       float* to = out + static_cast<int64_t>(row) * width + panel * kPanel;
       const int room = width - panel * kPanel;
       store(to, norm ? left : load(to) + left);
@@ -91,33 +91,39 @@ void Stack::run_layers(int thread, float* hidden, const Step& step, const Pool& 
     const auto keys = panels_of<T>(pool, pool.keys, pool.key_scales, i);
     const auto values = panels_of<T>(pool, pool.values, pool.value_scales, i);
 
-    const Rows to_qkv =
-        fill(to_qkv_, qkv, rows, thread, [&](int row) { return normed_row(row, layer.attention_norm); });
-    multiply_share(qkv, to_qkv, thread, [&](int row, int panel, Floats left, Floats right) {
-      float* to = row_of(qkv_, row, qkv_size()) + panel * kPanel;
-      store(to, left);
-      store(to + kFloats, right);
+    for_chunks(rows, thread, [&](Range chunk) {
+      const Rows to_qkv =
+          fill(to_qkv_, qkv, rows, chunk, thread, [&](int row) { return normed_row(row, layer.attention_norm); });
+      multiply_share(qkv, to_qkv, chunk, thread, [&](int row, int panel, Floats left, Floats right) {
+        float* to = row_of(qkv_, row, qkv_size()) + panel * kPanel;
+        store(to, left);
+        store(to + kFloats, right);
+      });
+      finish_product(thread, Phase::kQkv);
+      if (!is_decoding_) {
+        place_rows<T>(sharing_ == Sharing::kRows ? chunk : share_of(rows, thread), layer, step, keys, values);
+        lap(thread, Phase::kPlace);
+      }
     });
-    finish_product(thread, Phase::kQkv);
-    if (!is_decoding_) {
-      place_rows<T>(thread, layer, step, keys, values);
-      meet(thread, Phase::kPlace);
-    }
+    // Rows are attended to by whoever is free.
+    if (!is_decoding_ || sharing_ == Sharing::kRows) meet(thread, Phase::kPlace);
     attend_layer<T>(static_cast<int>(i), step, keys, values);
     meet(thread, Phase::kAttention);
-    const Rows to_out =
-        fill(to_out_, out, rows, thread, [&](int row) { return row_of(attended_, row, shape_.q_size()); });
-    add_product(out, to_out, layer.after_attention_norm, Phase::kAttentionOut);
+    for_chunks(rows, thread, [&](Range chunk) {
+      const Rows to_out =
+          fill(to_out_, out, rows, chunk, thread, [&](int row) { return row_of(attended_, row, shape_.q_size()); });
+      add_product(out, to_out, chunk, layer.after_attention_norm, Phase::kAttentionOut);
 
-    const Rows to_gate_up =
-        fill(to_gate_up_, gate_up, rows, thread, [&](int row) { return normed_row(row, layer.mlp_norm); });
-    multiply_share(gate_up, to_gate_up, thread, [&](int row, int panel, Floats gate, Floats up) {
-      store(row_of(gated_, row, shape_.ffn) + panel * kFloats, activate(shape_.activation, gate) * up);
+      const Rows to_gate_up =
+          fill(to_gate_up_, gate_up, rows, chunk, thread, [&](int row) { return normed_row(row, layer.mlp_norm); });
+      multiply_share(gate_up, to_gate_up, chunk, thread, [&](int row, int panel, Floats gate, Floats up) {
+        store(row_of(gated_, row, shape_.ffn) + panel * kFloats, activate(shape_.activation, gate) * up);
+      });
+      finish_product(thread, Phase::kGateUp);
+      const Rows to_down =
+          fill(to_down_, down, rows, chunk, thread, [&](int row) { return row_of(gated_, row, shape_.ffn); });
+      add_product(down, to_down, chunk, layer.after_mlp_norm, Phase::kDown);
     });
-    finish_product(thread, Phase::kGateUp);
-    const Rows to_down =
-        fill(to_down_, down, rows, thread, [&](int row) { return row_of(gated_, row, shape_.ffn); });
-    add_product(down, to_down, layer.after_mlp_norm, Phase::kDown);
   }
   const Range share = share_of(rows, thread);
   if (pending_norm)
@@ -150,10 +156,9 @@ void Stack::place(const LayerSpec& layer, const Step& step, int row, int kv_head
 }
 
 template <class T>
-void Stack::place_rows(int thread, const LayerSpec& layer, const Step& step, const Panels<T>& keys,
+void Stack::place_rows(Range rows, const LayerSpec& layer, const Step& step, const Panels<T>& keys,
                        const Panels<T>& values) {
   // Neighbours in a panel to one thread: two that write to the same lines would take them from each other.
-  const Range rows = share_of(step.num_rows, thread);
   for (int row = rows.begin; row < rows.end; ++row)
     for (int kv_head = 0; kv_head < shape_.num_kv_heads; ++kv_head) place<T>(layer, step, row, kv_head, keys, values);
 }

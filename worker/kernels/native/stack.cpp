@@ -55,11 +55,11 @@ void Stack::project(int matrix_idx, const float* rows, int num_rows, const float
   clock_.start();
   threads_.run([&](int thread) {
     float* normed = normed_.data() + thread * width;
-    const Rows ready = fill(to_matrix_, matrix, num_rows, thread, [&](int row) {
+    const Rows ready = fill(to_matrix_, matrix, num_rows, {0, num_rows}, thread, [&](int row) {
       rms_norm(rows + static_cast<int64_t>(row) * width, norm, width, shape_.eps, normed);
       return normed;
     });
-    multiply_share(matrix, ready, thread, [&](int row, int panel, Floats left, Floats right) {
+    multiply_share(matrix, ready, {0, num_rows}, thread, [&](int row, int panel, Floats left, Floats right) {
       const int column = panel * kPanel;
       float* to = out + static_cast<int64_t>(row) * num_columns + column;
       store_some(to, left, num_columns - column);

@@ -54,6 +54,7 @@ class Stack {
  public:
   static constexpr int kFewRows = 4;
   static constexpr int kManyRows = 64;  // a thread
+  static constexpr int kChunkRows = 96;  // of a thread that has many
 
   Stack(const Shape& shape, int num_threads) : shape_(shape), threads_(num_threads) {}
 
@@ -84,6 +85,10 @@ class Stack {
   template <class Pack>
   int add(Matrix matrix, const float* scales, const float* biases, bool is_paired, const Pack& pack_into);
 
+  struct Range {
+    int begin, end;
+  };
+
   // Neighbouring heads of a sequence's rows, as `attend` takes them.
   struct AttentionTask {
     int row, first, count;  // vectors first .. of the rows from `row` on
@@ -100,7 +105,7 @@ class Stack {
   void place(const LayerSpec& layer, const Step& step, int row, int kv_head, const Panels<T>& keys,
              const Panels<T>& values);
   template <class T>
-  void place_rows(int thread, const LayerSpec& layer, const Step& step, const Panels<T>& keys,
+  void place_rows(Range rows, const LayerSpec& layer, const Step& step, const Panels<T>& keys,
                   const Panels<T>& values);
   template <class T>
   Heads<T> heads_of(const AttentionTask& task, const Step& step);
@@ -130,19 +135,26 @@ class Stack {
     return num_rows >= kManyRows * threads_.num_threads() ? Sharing::kRows : Sharing::kColumns;
   }
 
-  struct Range {
-    int begin, end;
-  };
   Range share_of(int count, int thread) const {
     const int64_t all = count, threads = threads_.num_threads();
     return {static_cast<int>(all * thread / threads), static_cast<int>(all * (thread + 1) / threads)};
   }
 
+  // By rows, a thread takes so many through all phases that what one leaves stays in its cache for the next.
+  template <class Work>
+  void for_chunks(int num_rows, int thread, const Work& work) {
+    if (sharing_ != Sharing::kRows) return work(Range{0, num_rows});
+    const Range share = share_of(num_rows, thread);
+    const int size = share.end - share.begin, count = (size + kChunkRows - 1) / kChunkRows;
+    for (int i = 0; i < count; ++i) work(Range{share.begin + size * i / count, share.begin + size * (i + 1) / count});
+  }
+
   // What goes into a matrix, ready: make(row) gives a row's values.
   template <class Make>
-  Rows fill(std::vector<RowBuffer>& buffers, const Matrix& matrix, int num_rows, int thread, const Make& make) {
+  Rows fill(std::vector<RowBuffer>& buffers, const Matrix& matrix, int num_rows, Range chunk, int thread,
+            const Make& make) {
     RowBuffer& buffer = buffers[sharing_ == Sharing::kCopies ? thread : 0];
-    const Range share = sharing_ == Sharing::kCopies ? Range{0, num_rows} : share_of(num_rows, thread);
+    const Range share = sharing_ == Sharing::kColumns ? share_of(num_rows, thread) : chunk;
     for (int row = share.begin; row < share.end; ++row) buffer.put(matrix, row, make(row));
     if (sharing_ == Sharing::kColumns)
       meet(thread, Phase::kRows);
@@ -157,14 +169,13 @@ class Stack {
   }
 
   template <class Finish>
-  void multiply_share(const Matrix& matrix, const Rows& rows, int thread, const Finish& finish) {
+  void multiply_share(const Matrix& matrix, const Rows& rows, Range chunk, int thread, const Finish& finish) {
     if (sharing_ != Sharing::kRows) {
       const Range panels = share_of(matrix.num_panels(), thread);
       return multiply(matrix, rows, panels.begin, panels.end, finish);
     }
-    const Range share = share_of(rows.num_rows, thread);
-    multiply(matrix, part_of(matrix, rows, share.begin, share.end), 0, matrix.num_panels(),
-             [&](int row, int panel, Floats left, Floats right) { finish(share.begin + row, panel, left, right); });
+    multiply(matrix, part_of(matrix, rows, chunk.begin, chunk.end), 0, matrix.num_panels(),
+             [&](int row, int panel, Floats left, Floats right) { finish(chunk.begin + row, panel, left, right); });
   }
 
   // Before rows are read that others may have made.
