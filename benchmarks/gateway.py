@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -38,12 +38,18 @@ class StreamPlan:
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """The gateway to load, on this machine."""
+    """The gateway to load, on this machine.
+
+    Attributes:
+        pid: of its process.
+        others: processes around it, by role.
+    """
 
     host: str
     port: int
     model: str
     pid: int
+    others: Mapping[str, int] = field(default_factory=dict[str, int])
 
 
 def measure_streams(target: Target, plan: StreamPlan, log_file: Path) -> dict[str, Any]:
@@ -57,7 +63,8 @@ def measure_streams(target: Target, plan: StreamPlan, log_file: Path) -> dict[st
     Returns:
         streams, completed, gaps (tokens missing from answers), itl_p99_ratio (99th percentile of
         the times between tokens, over the workers' own pace), cpu_us_per_token (of the gateway's
-        process), added_ttft_ms_p50 (beyond one step of the fake worker, alone).
+        process), added_ttft_ms_p50 (beyond one step of the fake worker, alone), cpu_shares (of
+        one CPU, by process, while streams ran).
 
     Raises:
         ChildFailed: the client's process broke down.
@@ -65,9 +72,10 @@ def measure_streams(target: Target, plan: StreamPlan, log_file: Path) -> dict[st
     command = [sys.executable, "-m", "benchmarks.stream_reader"]
     with Child("client", command, log_file=log_file) as client:
         probes = [_read(client, target, 1, 2)[0] for _ in range(plan.num_probes)]
-        before_s, client_before_s = _cpu_s(target.pid), _cpu_s(client.pid)
+        pids = {"gateway": target.pid, "client": client.pid, **target.others}
+        before_s = {role: _cpu_s(pid) for role, pid in pids.items()}
         streams = _read(client, target, plan.num_streams, plan.num_tokens, plan.ramp_s)
-        cpu_s, client_cpu_s = _cpu_s(target.pid) - before_s, _cpu_s(client.pid) - client_before_s
+        cpu_s = {role: _cpu_s(pid) - before_s[role] for role, pid in pids.items()}
     firsts_s = [one.arrivals_s[0] - one.began_s for one in probes if one.arrivals_s]
     whole = [one for one in streams if one.is_whole]
     num_tokens = sum(one.num_tokens for one in streams)
@@ -79,15 +87,13 @@ def measure_streams(target: Target, plan: StreamPlan, log_file: Path) -> dict[st
         "completed": sum(one.num_tokens == plan.num_tokens for one in whole),
         "gaps": plan.num_streams * plan.num_tokens - num_tokens,
         "itl_p99_ratio": round(percentile(gaps_s, 0.99) / plan.step_s, 3) if gaps_s else None,
-        "cpu_us_per_token": round(cpu_s / num_tokens * 1e6, 1) if num_tokens else None,
+        "cpu_us_per_token": _us_each(cpu_s["gateway"], num_tokens),
         "added_ttft_ms_p50": (
             round((percentile(firsts_s, 0.5) - plan.step_s) * 1000, 2) if firsts_s else None
         ),
         "tokens_per_s": round(num_tokens / wall_s, 1) if wall_s > 0 else None,
-        "gateway_cpu_share": round(cpu_s / wall_s, 3) if wall_s > 0 else None,
-        "client_cpu_us_per_token": round(client_cpu_s / num_tokens * 1e6, 1)
-        if num_tokens
-        else None,
+        "itl_ms": {f"p{share}": _ms(gaps_s, share / 100) for share in (50, 90, 99)},
+        "cpu_shares": {role: round(one / wall_s, 3) for role, one in cpu_s.items() if wall_s > 0},
     }
 
 
@@ -100,6 +106,14 @@ def _read(
         Stream(began_s, num_tokens=num_got, is_whole=is_whole, arrivals_s=arrivals_s)
         for began_s, num_got, is_whole, arrivals_s in answer["streams"]
     ]
+
+
+def _us_each(seconds: float, num_tokens: int) -> float | None:
+    return round(seconds / num_tokens * 1e6, 1) if num_tokens else None
+
+
+def _ms(values_s: Sequence[float], share: float) -> float | None:
+    return round(percentile(values_s, share) * 1000, 1) if values_s else None
 
 
 def _gaps(arrivals_s: Sequence[float]) -> list[float]:

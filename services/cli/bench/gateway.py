@@ -35,7 +35,8 @@ def gateway(plan: StreamPlan) -> dict[str, Any]:
         entry = next(one for one in state.processes if one.role == "gateway")
         if entry.pid is None or entry.http_port is None:
             raise CommandFailed("the gateway did not start")
-        target = Target(_LOOPBACK, entry.http_port, state.model_name, entry.pid)
+        others = {one.name: one.pid for one in state.processes if one.pid and one is not entry}
+        target = Target(_LOOPBACK, entry.http_port, state.model_name, entry.pid, others)
         try:
             with tempfile.TemporaryDirectory() as scratch:
                 return measure_streams(target, plan, Path(scratch) / "client.log")
