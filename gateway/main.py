@@ -238,7 +238,7 @@ async def run(process: Process[GatewaySettings]) -> None:
     bus = await process.unless_stopped(connecting)
     if bus is None:
         return
-    channel = open_channel(settings.tokenizer_target)
+    channel = open_channel(settings.tokenizer_target, traces_unary=False)
     process.stack.push_async_callback(channel.close)
     stores = open_stores(bus, settings)
     gateway = build(
@@ -246,7 +246,9 @@ async def run(process: Process[GatewaySettings]) -> None:
         bus=bus,
         is_bus_connected=lambda: bus.is_connected,
         stores=stores,
-        tokenizer=TokenizerClient(channel, patience_s=settings.tokenizer_timeout_s),
+        tokenizer=TokenizerClient(
+            channel, settings.tokenizer_target, patience_s=settings.tokenizer_timeout_s
+        ),
         tasks=process.tasks,
     )
     watch_live_requests(gateway.live_requests, max_tenants=settings.metrics_max_tenants)

@@ -15,7 +15,8 @@ from gateway.text.detokenizer import TokenVocabulary
 from services.core.errors import DeadlineExceeded, DependencyLost
 from services.core.model import ModelDescription
 from services.core.request import ChatMessage
-from services.runtime.rpc_client import peer_errors
+from services.runtime import faults
+from services.runtime.rpc_client import TracedCall, peer_errors
 from services.wire.tokenizer import (
     ArtefactAssembler,
     TokenizeQuery,
@@ -28,6 +29,8 @@ from services.wire.tokenizer import (
 PEER = "tokenizer"
 RETRY_PAUSE_S = 0.05
 RETRY_AFTER_S = 1.0
+SHORT_CHARS = 1024
+"""Text whose ids are sooner worked out than asked for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,18 +45,24 @@ class TokenizerClient:
     """Asks any replica of the tokenizer service; a restart of one costs time, not a request.
 
     Args:
-        channel: from open_channel; stays the caller's to close.
+        channel: from open_channel, which leaves calls of one message for one to us; stays the
+            caller's to close.
+        target: of the channel.
         patience_s: how long a call goes on trying while nobody answers.
     """
 
-    def __init__(self, channel: grpc.aio.Channel, *, patience_s: float) -> None:
+    def __init__(self, channel: grpc.aio.Channel, target: str, *, patience_s: float) -> None:
         self._stub = TokenizerServiceStub(channel)
+        self._call = TracedCall(
+            target, "tokenmill.v1.TokenizerService/Tokenize", self._stub.Tokenize
+        )
         self._patience_s = patience_s
+        self._loaded: LoadedTokenizer | None = None
 
     async def tokenize_text(
         self, text: str, *, model: str = "", timeout_s: float | None = None
     ) -> tuple[int, ...]:
-        """Ids of plain text.
+        """Ids of plain text; of a short one for the model that was loaded, by its own tokenizer.
 
         Args:
             text: what to tokenize; errors name it `prompt`.
@@ -67,7 +76,12 @@ class TokenizerClient:
             DeadlineExceeded: timeout_s passed.
             DependencyLost: nobody answered for patience_s.
         """
-        return await self._tokenize(TokenizeQuery(model, text), timeout_s)
+        loaded = self._loaded
+        # What is not ASCII may be no Unicode at all: for the service's side to find out.
+        if loaded is None or model != loaded.description.name or not _is_short(text):
+            return await self._tokenize(TokenizeQuery(model, text), timeout_s)
+        await faults.pause(faults.TOKENIZE)
+        return tuple(loaded.vocabulary.encode(text))
 
     async def tokenize_conversation(
         self, messages: Sequence[ChatMessage], *, model: str = "", timeout_s: float | None = None
@@ -95,7 +109,8 @@ class TokenizerClient:
                 break
             except (DependencyLost, DeadlineExceeded) as exc:
                 await clock.pause(exc)
-        return await asyncio.to_thread(_load, artefact)
+        self._loaded = await asyncio.to_thread(_load, artefact)
+        return self._loaded
 
     async def _tokenize(self, query: TokenizeQuery, timeout_s: float | None) -> tuple[int, ...]:
         message = tokenize_request_to_pb(query)
@@ -104,8 +119,8 @@ class TokenizerClient:
             try:
                 with peer_errors(PEER):
                     # Ready: a service that is just starting again is waited for.
-                    response = await self._stub.Tokenize(
-                        message, timeout=clock.remaining_s(), wait_for_ready=True
+                    response = await self._call(
+                        message, timeout_s=clock.remaining_s(), wait_for_ready=True
                     )
                 return tokenize_response_from_pb(response)
             except (DependencyLost, DeadlineExceeded) as exc:
@@ -159,10 +174,24 @@ class _Clock:
         ) from exc
 
 
+def _is_short(text: str) -> bool:
+    if len(text) > SHORT_CHARS:
+        return False
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        # The long way says what is wrong with it.
+        return False
+    return True
+
+
 def _load(artefact: TokenizerArtefact) -> LoadedTokenizer:
     try:
         tokenizer = Tokenizer.from_buffer(artefact.tokenizer_json)
     except Exception as exc:
         # The library raises plain Exception for a file that it cannot read.
         raise DependencyLost(f"{PEER}: tokenizer.json cannot be read: {exc}") from exc
+    # Some files keep the settings of their training: texts would be cut or filled up.
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
     return LoadedTokenizer(artefact.description, TokenVocabulary(tokenizer))

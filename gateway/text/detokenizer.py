@@ -69,6 +69,10 @@ class TokenVocabulary:
             self._known[token_id] = _known(self.text_bytes(token_id))
         return self._known[token_id]
 
+    def encode(self, text: str) -> list[int]:
+        """Ids of plain text, with the model's own special tokens."""
+        return self._tokenizer.encode(text).ids
+
     def decode(self, token_ids: Sequence[int]) -> str:
         """Text of the ids, special tokens left out."""
         return self._tokenizer.decode(token_ids, skip_special_tokens=True)

@@ -63,8 +63,15 @@ class TracedCall:
         self._method = method
         self._call = call
 
-    async def __call__(self, request: Any, *, timeout_s: float) -> Any:
+    async def __call__(
+        self, request: Any, *, timeout_s: float, wait_for_ready: bool = False
+    ) -> Any:
         """The answer.
+
+        Args:
+            request: the message.
+            timeout_s: how long it may take.
+            wait_for_ready: a peer that cannot be reached is waited for.
 
         Raises:
             grpc.aio.AioRpcError: as of the call itself.
@@ -74,7 +81,10 @@ class TracedCall:
         code = "CANCELLED"
         try:
             response = await self._call(
-                request, timeout=timeout_s, metadata=tuple(headers.items()) or None
+                request,
+                timeout=timeout_s,
+                metadata=tuple(headers.items()) or None,
+                wait_for_ready=wait_for_ready,
             )
             code = "OK"
             return response

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 from opentelemetry import trace
 from tokenmill.v1.tokenizer_pb2_grpc import TokenizerServiceServicer
 
 from services.core.errors import NotFound
+from services.core.request import ChatMessage
 from services.runtime import faults, names
 from services.tokenizer.text_tokenizer import TextTokenizer
 from services.tokenizer.thread_pool import BoundedThreadPool
@@ -19,6 +20,13 @@ from services.wire.tokenizer import (
     tokenize_request_from_pb,
     tokenize_response_to_pb,
 )
+
+SHORT_CHARS = 1024
+"""Text that takes less time than a thread needs to wake up."""
+
+
+_FRAME_CHARS = 32
+"""Of each message: what a template writes around it."""
 
 
 class TokenizerServicer(TokenizerServiceServicer):
@@ -36,7 +44,10 @@ class TokenizerServicer(TokenizerServiceServicer):
         query = tokenize_request_from_pb(request)
         self._check_model(query.model)
         await faults.pause(faults.TOKENIZE)
-        token_ids = await self._pool.run(lambda: self._tokenizer.tokenize(query.content))
+        if num_chars_of(query.content) <= SHORT_CHARS:
+            token_ids = self._tokenizer.tokenize(query.content)
+        else:
+            token_ids = await self._pool.run(lambda: self._tokenizer.tokenize(query.content))
         trace.get_current_span().set_attribute(names.NUM_TOKENS, len(token_ids))
         return tokenize_response_to_pb(token_ids)
 
@@ -54,3 +65,10 @@ class TokenizerServicer(TokenizerServiceServicer):
                 field="model",
                 reason="MODEL_NOT_FOUND",
             )
+
+
+def num_chars_of(content: str | Sequence[ChatMessage]) -> int:
+    """Length of a text, or of all messages of a conversation, each with some for its frame."""
+    if isinstance(content, str):
+        return len(content)
+    return sum(len(message.content) + _FRAME_CHARS for message in content)

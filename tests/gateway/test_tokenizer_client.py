@@ -10,7 +10,7 @@ from tokenmill.v1.tokenizer_pb2_grpc import (
     add_TokenizerServiceServicer_to_server,
 )
 
-from gateway.tokenizer_client import TokenizerClient
+from gateway.tokenizer_client import SHORT_CHARS, TokenizerClient
 from services.core.errors import (
     DeadlineExceeded,
     DependencyLost,
@@ -81,8 +81,9 @@ class Stand:
 
     async def __aenter__(self) -> "Stand":
         await self.start()
-        self.channel = open_channel(f"127.0.0.1:{self.port}")
-        self.client = TokenizerClient(self.channel, patience_s=self.patience_s)
+        target = f"127.0.0.1:{self.port}"
+        self.channel = open_channel(target, traces_unary=False)
+        self.client = TokenizerClient(self.channel, target, patience_s=self.patience_s)
         return self
 
     async def __aexit__(self, *_) -> None:
@@ -103,6 +104,22 @@ async def test_the_artefact_is_loaded_and_decodes():
     assert loaded.description == DESCRIPTION
     token_ids = Tokenizer.from_str(tiny_tokenizer_json().decode()).encode("héllo").ids
     assert loaded.vocabulary.decode(token_ids) == "héllo"
+
+
+async def test_short_text_for_the_loaded_model_is_not_asked_for():
+    async with Stand() as stand:
+        await stand.client.load_tokenizer()
+        tokenizer = Tokenizer.from_str(tiny_tokenizer_json().decode())
+        ids = await stand.client.tokenize_text("four", model=DESCRIPTION.name)
+        assert list(ids) == tokenizer.encode("four").ids
+        assert not stand.service.called.is_set()
+
+
+@pytest.mark.parametrize(("text", "model"), [("x" * (SHORT_CHARS + 1), "tiny"), ("x", "")])
+async def test_other_text_is_asked_for(text: str, model: str):
+    async with Stand() as stand:
+        await stand.client.load_tokenizer()
+        assert await stand.client.tokenize_text(text, model=model) == (len(text),)
 
 
 async def test_a_damaged_artefact_is_a_lost_dependency():

@@ -9,6 +9,7 @@ from services.core.errors import InvalidRequest, NotFound
 from services.core.request import ChatMessage
 from services.runtime.rpc_client import open_channel, peer_errors
 from services.runtime.rpc_server import RpcServer
+from services.tokenizer import servicer
 from services.tokenizer.model_files import read_model_files
 from services.tokenizer.servicer import TokenizerServicer
 from services.tokenizer.text_tokenizer import TextTokenizer
@@ -53,6 +54,13 @@ async def tokenize(stub, content, model=""):
 
 async def test_text_becomes_ids(stub):
     assert len(await tokenize(stub, "hello", model="tiny")) == 6
+
+
+async def test_long_text_goes_to_a_thread_and_becomes_the_same_ids(stub, monkeypatch):
+    messages = (ChatMessage("user", "hi"),)
+    short = await tokenize(stub, "hello"), await tokenize(stub, messages)
+    monkeypatch.setattr(servicer, "SHORT_CHARS", 0)
+    assert (await tokenize(stub, "hello"), await tokenize(stub, messages)) == short
 
 
 async def test_a_conversation_becomes_ids(stub):
