@@ -53,7 +53,17 @@ class Arena:
 
         None if there is no room.
         """
-        size_bytes = memoryview(content).nbytes
+        place = self.reserve(memoryview(content).nbytes)
+        if place is None:
+            return None
+        place[:] = content
+        return self.publish(place)
+
+    def reserve(self, size_bytes: int) -> memoryview | None:
+        """A place to write to, from any thread; nobody reads it before `publish`.
+
+        None if there is no room.
+        """
         self._take_back()
         start = self._extents.take(_SLOT_HEAD_BYTES + size_bytes)
         if start is None:
@@ -65,13 +75,20 @@ class Arena:
             return None
         memory = self._memory.memory
         GENERATION.pack_into(memory, head, 0)
-        memory[offset : offset + size_bytes] = content
-        self._generation += 1
-        GENERATION.pack_into(memory, head, self._generation)
         slot = _slot_type(size_bytes).from_buffer(memory, offset)
-        slot.offset_bytes, slot.generation = offset, self._generation
+        slot.offset_bytes = offset
         weakref.finalize(slot, self._let_go, start, size_bytes).atexit = False
-        return memoryview(slot).cast("B").toreadonly()
+        return memoryview(slot).cast("B")
+
+    def publish(self, place: memoryview) -> memoryview:
+        """From now on its bytes are a block's, and nobody writes there."""
+        slot = place.obj
+        assert isinstance(slot, _Slot), "a place of this arena"
+        self._generation += 1
+        slot.generation = self._generation
+        head = slot.offset_bytes - _SLOT_HEAD_BYTES
+        GENERATION.pack_into(self._memory.memory, head, slot.generation)
+        return place.toreadonly()
 
     def handle_of(self, block: BlockPayload) -> BlockHandle | None:
         """Where a block lies; None if it lies elsewhere."""

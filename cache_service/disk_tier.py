@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,6 +20,11 @@ from services.runtime.checksum import is_intact
 from services.runtime.logs import get_logger
 
 log = get_logger(__name__)
+
+Reserve = Callable[[int], memoryview | None]
+
+_READ_BYTES = 8 << 20
+"""Read in one turn of a thread, which costs as much as a block; a slow reader holds no more."""
 
 _MAX_SHARDS = 64
 """That may share a path: a bound on the search for a file."""
@@ -105,25 +110,48 @@ class DiskTier:
         else:
             self.num_dropped += 1
 
-    async def load(self, block_hash: BlockHash, layout: str) -> BlockPayload | None:
-        """Reads a block; None if it is not here, or not as it was written."""
-        record = self._records.get(block_hash)
-        if record is None or not self.holds(block_hash, layout):
-            return None
+    async def load(
+        self, hashes: Iterable[BlockHash], layout: str, reserve: Reserve = lambda _: None
+    ) -> list[BlockPayload]:
+        """Reads the leading blocks that are here, as they were written: some megabytes at a time.
+
+        Args:
+            hashes: in order.
+            layout: of the reader.
+            reserve: where to put a block of so many bytes; None: into new memory.
+        """
+        records = self._leading(hashes, layout)
+        if not records:
+            return []
+        places = [reserve(record.size_bytes) for record in records]
         started = time.perf_counter()
         try:
-            block = await asyncio.to_thread(_read, self._file, record)
+            blocks = await asyncio.to_thread(_read, self._file, records, places)
         except OSError as exc:
             self._turn_off(exc)
-            return None
+            return []
         finally:
             self.load_s += time.perf_counter() - started
-        if block is None:
+        if len(blocks) < len(records):
+            torn = records[len(blocks)]
             self.num_torn += 1
-            if self._records.get(block_hash) is record:
-                self._unreadable.add(block_hash)
-            log.warning("disk.block_torn", size_bytes=record.size_bytes)
-        return block
+            if self._records.get(torn.block.block_hash) is torn:
+                self._unreadable.add(torn.block.block_hash)
+            log.warning("disk.block_torn", size_bytes=torn.size_bytes)
+        return blocks
+
+    def _leading(self, hashes: Iterable[BlockHash], layout: str) -> list[DiskRecord]:
+        records: list[DiskRecord] = []
+        size_bytes = 0
+        for block_hash in hashes:
+            record = self._records.get(block_hash)
+            if record is None or not self.holds(block_hash, layout):
+                break
+            size_bytes += record.size_bytes
+            if records and size_bytes > _READ_BYTES:
+                break
+            records.append(record)
+        return records
 
     async def run(self) -> None:
         """Writes what is queued, for ever."""
@@ -243,10 +271,18 @@ def open_disk(
     return None
 
 
-def _read(file: DiskFile, record: DiskRecord) -> BlockPayload | None:
-    content = file.read(record)
-    block = replace(record.block, data=content)
-    return block if len(content) == record.size_bytes and is_intact(block) else None
+def _read(
+    file: DiskFile, records: Sequence[DiskRecord], places: Sequence[memoryview | None]
+) -> list[BlockPayload]:
+    """Up to the first that is not as it was written."""
+    blocks: list[BlockPayload] = []
+    for record, place in zip(records, places, strict=True):
+        content = file.read(record) if place is None else place[: file.read_into(record, place)]
+        block = replace(record.block, data=content)
+        if len(content) != record.size_bytes or not is_intact(block):
+            break
+        blocks.append(block)
+    return blocks
 
 
 def _write(file: DiskFile, erased: list[int], record: DiskRecord, block: BlockPayload) -> None:

@@ -100,7 +100,7 @@ class CacheServicer(CacheServiceServicer):
         return response
 
     async def Get(self, request: Any, context: Any) -> AsyncIterator[Any]:
-        """Streams the leading run; blocks are read one by one, so that a slow reader holds one.
+        """Streams the leading run; of what lies on disk, a slow reader holds some megabytes.
 
         A reader who shares our memory is told where blocks are: all that follow each other at once.
         """
@@ -109,26 +109,31 @@ class CacheServicer(CacheServiceServicer):
         _set_num_blocks(self._store.lease(query.hashes, query.layout))
         arena = self._store.arena
         is_shared = arena is not None and query.memory_nonce == arena.name.nonce
-        handles: list[BlockHandle] = []
-        for block_hash in query.hashes:
-            handle = self._store.handle_of(block_hash, query.layout) if is_shared else None
-            if handle is not None:
-                handles.append(handle)
-                continue
+        rest = query.hashes
+        while rest:
+            handles: list[BlockHandle] = []
+            if is_shared:
+                handles += self._store.leading_handles(rest, query.layout)
+            rest = rest[len(handles) :]
             if handles:
                 yield handles_to_pb(handles)
-                handles = []
-            block = await self._store.load(block_hash, query.layout)
-            if block is None:
-                return
-            handle = arena.handle_of(block) if arena is not None and is_shared else None
-            if handle is not None:
-                yield handles_to_pb([handle])
                 continue
-            for response in block_to_get_responses(block):
-                yield response
-        if handles:
-            yield handles_to_pb(handles)
+            blocks = await self._store.load(rest, query.layout)
+            rest = rest[len(blocks) :]
+            if not blocks:
+                return
+            for block in blocks:
+                handle = arena.handle_of(block) if arena is not None and is_shared else None
+                if handle is not None:
+                    handles.append(handle)
+                    continue
+                if handles:
+                    yield handles_to_pb(handles)
+                    handles = []
+                for response in block_to_get_responses(block):
+                    yield response
+            if handles:
+                yield handles_to_pb(handles)
 
     async def Put(self, request_iterator: AsyncIterable[Any], context: Any) -> Any:
         """Takes blocks as they become whole; those before an error stay."""

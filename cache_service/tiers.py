@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
+from itertools import takewhile
 
 from cache_service.arena import Arena
 from cache_service.block_store import BlockStore
@@ -65,15 +66,22 @@ class TieredStore:
         self._lease_on_disk(disk, hashes[:num_found], layout)
         return num_found
 
-    async def load(self, block_hash: BlockHash, layout: str) -> BlockPayload | None:
-        """One block, from disk if need be; it is in memory then, where there is room."""
-        block = self.memory.get(block_hash, layout)
-        if block is None and self.disk is not None:
-            block = await self.disk.load(block_hash, layout)
-            if block is not None:
-                block = self._in_arena(block)
-                self.memory.put(block)
-        return block
+    async def load(self, hashes: Sequence[BlockHash], layout: str) -> list[BlockPayload]:
+        """Leading blocks: one of memory, or some of disk, which are in memory then if they fit."""
+        block = self.memory.get(hashes[0], layout)
+        if block is not None:
+            return [block]
+        if self.disk is None:
+            return []
+        lacking = takewhile(lambda name: not self.memory.holds(name, layout), hashes)
+        if self.arena is None:
+            blocks = await self.disk.load(lacking, layout)
+        else:
+            read = await self.disk.load(lacking, layout, self.arena.reserve)
+            blocks = [self._published(self.arena, block) for block in read]
+        for block in blocks:
+            self.memory.put(block)
+        return blocks
 
     def handle_of(self, block_hash: BlockHash, layout: str) -> BlockHandle | None:
         """Where others can read a block of the first tier; None if they cannot."""
@@ -101,6 +109,13 @@ class TieredStore:
         """Lets go of expired blocks in both tiers; returns how many."""
         num_on_disk = self.disk.books.sweep() if self.disk is not None else 0
         return self.memory.sweep() + num_on_disk
+
+    @staticmethod
+    def _published(arena: Arena, block: BlockPayload) -> BlockPayload:
+        place = block.data
+        # What found no place in the arena has bytes of its own.
+        is_placed = isinstance(place, memoryview)
+        return replace(block, data=arena.publish(place)) if is_placed else block
 
     def _in_arena(self, block: BlockPayload) -> BlockPayload:
         kept = self.arena.keep(block.data) if self.arena is not None else None

@@ -8,15 +8,20 @@ from pathlib import Path
 
 import pytest
 
+from cache_service.arena import Arena
 from cache_service.block_store import BlockStore
 from cache_service.disk_tier import DiskTier, open_disk
 from cache_service.policies.choice import PolicyName
 from cache_service.policies.simple import LruPolicy
 from cache_service.store_rules import StoreLimits
 from cache_service.tiers import TieredStore
+from services.core.blocks import BlockPayload
+from services.runtime.shared_memory import OwnedMemory
 
 SIZE_BYTES = 1 << 20
 BLOCK_BYTES = 100_000
+SLOT_BYTES = 25 * 4096
+"""What such a block takes in an arena."""
 LIMITS = StoreLimits(10**6, lease_s=0)
 
 
@@ -49,8 +54,8 @@ async def test_blocks_are_read_as_they_were_written(path, fake_clock, make_block
     block = make_block(1, size_bytes=BLOCK_BYTES)
     async with running(path, fake_clock) as disk:
         await write(disk, block)
-        assert await disk.load(block.block_hash, "layout") == block
-        assert await disk.load(block.block_hash, "another") is None
+        assert await disk.load([block.block_hash], "layout") == [block]
+        assert not await disk.load([block.block_hash], "another")
 
 
 async def test_blocks_are_there_after_a_crash(path, fake_clock, make_block):
@@ -58,7 +63,7 @@ async def test_blocks_are_there_after_a_crash(path, fake_clock, make_block):
     async with running(path, fake_clock) as disk:
         await write(disk, *blocks)
     async with running(path, fake_clock) as disk:
-        assert [await disk.load(block.block_hash, "layout") for block in blocks] == blocks
+        assert await disk.load([block.block_hash for block in blocks], "layout") == blocks
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -77,9 +82,9 @@ async def test_a_file_damaged_anywhere_gives_right_blocks_or_none(
     path.write_bytes(content)
     async with running(path, fake_clock) as disk:
         for block in blocks:
-            assert await disk.load(block.block_hash, "layout") in (block, None)
+            assert await disk.load([block.block_hash], "layout") in ([block], [])
         await write(disk, *blocks)
-        assert [await disk.load(block.block_hash, "layout") for block in blocks] == blocks
+        assert await disk.load([block.block_hash for block in blocks], "layout") == blocks
 
 
 async def test_a_torn_block_is_a_miss_and_can_be_written_again(path, fake_clock, make_block):
@@ -88,11 +93,11 @@ async def test_a_torn_block_is_a_miss_and_can_be_written_again(path, fake_clock,
         await write(disk, block)
         content = path.read_bytes()
         path.write_bytes(content.replace(bytes(block.data), bytes(BLOCK_BYTES)))
-        assert await disk.load(block.block_hash, "layout") is None
+        assert not await disk.load([block.block_hash], "layout")
         assert disk.num_torn == 1
         assert not disk.holds(block.block_hash, "layout")
         await write(disk, block)
-        assert await disk.load(block.block_hash, "layout") == block
+        assert await disk.load([block.block_hash], "layout") == [block]
 
 
 async def test_the_coldest_blocks_make_room_and_do_not_come_back(path, fake_clock, make_block):
@@ -107,7 +112,7 @@ async def test_the_coldest_blocks_make_room_and_do_not_come_back(path, fake_cloc
         assert path.stat().st_size == SIZE_BYTES
     async with running(path, fake_clock) as disk:
         assert [block for block in blocks if disk.holds(block.block_hash, "layout")] == held
-        assert [await disk.load(block.block_hash, "layout") for block in held] == held
+        assert await disk.load([block.block_hash for block in held], "layout") == held
 
 
 async def test_a_file_of_another_size_is_begun_anew(path, fake_clock, make_block):
@@ -146,8 +151,8 @@ async def test_shards_that_were_given_one_path_take_a_file_each(path, fake_clock
         task.cancel()
         disk.close()
     again = opened()
-    assert await again.load(make_block(1).block_hash, "layout") == make_block(1)
-    assert await again.load(make_block(2).block_hash, "layout") is None
+    assert await again.load([make_block(1).block_hash], "layout") == [make_block(1)]
+    assert not await again.load([make_block(2).block_hash], "layout")
     again.close()
 
 
@@ -168,7 +173,7 @@ async def test_an_error_of_the_disk_turns_the_tier_off_and_harms_nobody(
         await disk.flush(5)
         assert disk.is_off
         assert not disk.holds(first.block_hash, "layout")
-        assert await store.load(second.block_hash, "layout") == second
+        assert await store.load([second.block_hash], "layout") == [second]
         store.put(make_block(3))
 
 
@@ -187,5 +192,46 @@ async def test_blocks_that_memory_lost_come_up_again_with_their_chain(path, fake
         assert store.lookup([*hashes, b"x" * 16], "layout", "tenant") == 4
         assert (store.memory.counters.num_hits, disk.books.counters.num_hits) == (1, 3)
         assert store.memory.counters.num_misses == 1
-        assert [await store.load(block_hash, "layout") for block_hash in hashes] == blocks
+        found: list[BlockPayload] = []
+        while len(found) < len(hashes):
+            found += await store.load(hashes[len(found) :], "layout")
+        assert found == blocks
         assert store.memory.num_blocks == 4
+
+
+async def test_blocks_are_read_to_where_others_can_read_them(
+    path, fake_clock, make_block, tmp_path
+):
+    blocks = [make_block(n, parent=n - 1, size_bytes=BLOCK_BYTES) for n in range(1, 5)]
+    hashes = [block.block_hash for block in blocks]
+    async with running(path, fake_clock) as disk:
+        for block in blocks:
+            disk.offer(block)
+        await disk.flush(5)
+        memory = OwnedMemory("arena", 3 * SLOT_BYTES, tmp_path)
+        arena = Arena(memory)
+        store = TieredStore(BlockStore(LIMITS, LruPolicy, fake_clock), disk, arena)
+        assert await store.load(hashes, "layout") == blocks
+        # The last found no room there.
+        handles = list(store.leading_handles(hashes, "layout"))
+        assert [handle.block_hash for handle in handles] == hashes[:3]
+        for handle, block in zip(handles, blocks, strict=False):
+            end = handle.offset_bytes + handle.size_bytes
+            assert bytes(memory.memory[handle.offset_bytes : end]) == block.data
+        store.arena = None
+        arena.close()
+
+
+async def test_a_place_for_a_torn_block_is_given_back(path, fake_clock, make_block, tmp_path):
+    block = make_block(1, size_bytes=BLOCK_BYTES)
+    async with running(path, fake_clock) as disk:
+        disk.offer(block)
+        await disk.flush(5)
+        content = path.read_bytes()
+        path.write_bytes(content.replace(bytes(block.data), b"?" * BLOCK_BYTES))
+        arena = Arena(OwnedMemory("arena", SLOT_BYTES, tmp_path))
+        store = TieredStore(BlockStore(LIMITS, LruPolicy, fake_clock), disk, arena)
+        assert await store.load([block.block_hash], "layout") == []
+        assert disk.num_torn == 1
+        assert arena.keep(block.data) is not None
+        arena.close()
