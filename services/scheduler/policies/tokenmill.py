@@ -6,12 +6,17 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from services.scheduler.coming_blocks import ComingBlocks
 from services.scheduler.kv_index import KvIndex
 from services.scheduler.order import HeldRequest
 from services.scheduler.placement import Candidate, Placement, Score
 
 MAX_SCORES = 16
 """Of more workers than these no scores are told: at a thousand that would be half of a decision."""
+
+COMING_SLACK, EVENT_S = 2.0, 0.5
+"""A prompt counts as held by its worker for so many times as long as it should take to compute,
+and until an event of it came: by then the index knows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,26 +65,29 @@ class TokenmillPolicy:
     """Least cost in time; equals go to the one that was given something longest ago.
 
     The cost of a worker is the time until it gets to the request, the time that it then needs for
-    the part of the prompt that it does not hold, and what its other work suffers. Blocks that the
-    cache service was offered count for the time that the worker needs to bring them, by its own
-    measure, where that is less than computing them.
+    the part of the prompt that it does not hold, and what its other work suffers. What it was given
+    a moment ago counts as held: an engine computes a shared beginning once. Blocks that the cache
+    service was offered count for the time that the worker needs to bring them, by its own measure,
+    where that is less than computing them.
     """
 
     def __init__(self, index: KvIndex, weights: CostWeights | None = None) -> None:
         self._index = index
         self._weights = weights or CostWeights()
         self._charges: dict[str, _Charge] = {}
+        self._coming = ComingBlocks()
 
     def choose(
         self, entry: HeldRequest, candidates: Sequence[Candidate], now_s: float
     ) -> Placement | None:
         """The cheapest with room, or None."""
         weights, charges = self._weights, self._charges
-        found = self._index.match(entry.block_hashes)
+        hashes = entry.block_hashes
+        found = self._coming.extend(self._index.match(hashes), hashes, now_s)
         num_prompt = entry.num_prompt_tokens
         best: Candidate | None = None
         best_cost_s, best_placed_idx = math.inf, 0
-        best_missing, best_own_s = num_prompt, 0.0
+        best_missing, best_own_s, best_wait_s = num_prompt, 0.0, 0.0
         num_offered: int | None = None
         scores: list[Score] | None = [] if len(candidates) <= MAX_SCORES else None
         num_waiting = sum(candidate.num_waiting for candidate in candidates)
@@ -105,7 +113,7 @@ class TokenmillPolicy:
             own_s = missing * (token_s + model.prefill_pair_s * (num_prompt - missing / 2))
             if candidate.cache_block_s:
                 if num_offered is None:
-                    num_offered = self._index.num_offered(entry.block_hashes)
+                    num_offered = self._index.num_offered(hashes)
                 num_there = num_offered - num_here
                 left = max(1, missing - num_there * block_size)
                 fetched_s = num_there * candidate.cache_block_s + left * (
@@ -113,8 +121,9 @@ class TokenmillPolicy:
                 )
                 if num_there > 0 and fetched_s < own_s:
                     missing, own_s = left, fetched_s
+            wait_s = token_s * num_before
             cost_s = (
-                token_s * num_before
+                wait_s
                 + own_weight * own_s
                 + weights.decode_steps * (company_s + model.decode_s * num_requests)
             )
@@ -136,9 +145,11 @@ class TokenmillPolicy:
                 cost_s == best_cost_s and candidate.placed_idx < best_placed_idx
             ):
                 best, best_cost_s, best_placed_idx = candidate, cost_s, candidate.placed_idx
-                best_missing, best_own_s = missing, own_s
+                best_missing, best_own_s, best_wait_s = missing, own_s, wait_s
         if best is None:
             return None
+        ready_s = COMING_SLACK * (best_wait_s + best_own_s) + EVENT_S
+        self._coming.add(best.worker_id, hashes[found.get(best.worker_id, 0) :], now_s + ready_s)
         charge = charges.setdefault(best.worker_id, _Charge(now_s))
         charge.seconds = self._decayed(charge, now_s) + best_own_s
         charge.updated_s = now_s

@@ -118,6 +118,21 @@ def test_a_cold_fleet_is_spread_by_recent_misses():
     assert min(chosen.values()) > 100
 
 
+def test_a_beginning_that_is_being_computed_draws_what_shares_it():
+    policy = make_policy("tokenmill", KvIndex())
+    first = choose(policy, [worker("a"), worker("b")])
+    busy = [
+        worker(name, num_requests=int(name == first), num_prefill=161 * (name == first))
+        for name in ("a", "b")
+    ]
+    again = policy.choose(prompt(), busy, 0.1)
+    assert again is not None
+    assert (again.candidate.worker_id, again.num_missing_tokens) == (first, 1)
+    later = policy.choose(prompt(), busy, 100.0)
+    assert later is not None
+    assert later.num_missing_tokens == 161
+
+
 def test_an_unknown_policy_is_an_error():
     with pytest.raises(KeyError):
         make_policy("best", KvIndex())
