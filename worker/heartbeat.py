@@ -49,6 +49,7 @@ class WorkerFacts:
     step_time: StepTimeModel | None = None
     outputs: tuple[TenantOutput, ...] = ()
     cache_block_s: float = 0.0
+    itl_target_s: float = 0.0
 
 
 def worker_state(
@@ -116,6 +117,7 @@ class Heart:
             step_time=facts.step_time,
             outputs=facts.outputs,
             cache_block_s=facts.cache_block_s,
+            itl_target_s=facts.itl_target_s,
         )
         subject = heartbeat_subject(self._identity.model, self._identity.worker_id)
         try:

@@ -166,6 +166,7 @@ async def _serve(
             kv=KvState(engine.model_revision, engine.layout.text(), kv_log.epoch, kv_log.event_idx),
             step_time=meter.model(),
             cache_block_s=fetcher.block_s,
+            itl_target_s=settings.itl_target_ms / 1000,
             outputs=outputs.latest(),
         )
 

@@ -171,7 +171,13 @@ class SimulatedWorker:
         """Its word on itself."""
         self._beat_idx += 1
         return WorkerHeartbeat(
-            self.worker_id, self.worker_id, "", WorkerState.READY, self._beat_idx, self.load()
+            self.worker_id,
+            self.worker_id,
+            "",
+            WorkerState.READY,
+            self._beat_idx,
+            self.load(),
+            itl_target_s=self.shape.itl_target_s,
         )
 
     def check_integrity(self) -> None:

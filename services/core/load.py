@@ -63,6 +63,8 @@ class WorkerHeartbeat:
         step_time: how long its steps take; None until it has measured.
         outputs: of tenants that got tokens lately.
         cache_block_s: time to bring one block from the K/V cache service; 0 until it has measured.
+        itl_target_s: how long its steps may take while prompts are computed beside decodes; 0: as
+            long as they take.
     """
 
     worker_id: str
@@ -75,3 +77,4 @@ class WorkerHeartbeat:
     step_time: StepTimeModel | None = None
     outputs: tuple[TenantOutput, ...] = ()
     cache_block_s: float = 0.0
+    itl_target_s: float = 0.0

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+PREFILL_STRETCH = 2.0
+"""A step with prefill may last this many times as long as its decodes alone, whatever the target:
+a prompt that nearly stands still would hold up its own sequence more than it spares the others."""
+
 
 @dataclass(frozen=True, slots=True)
 class StepWork:

@@ -133,6 +133,7 @@ class Fleet:
                     times.get(worker_id, default),
                     load.max_running,
                     worker.heartbeat.cache_block_s,
+                    worker.heartbeat.itl_target_s,
                 )
             )
         return found

@@ -35,6 +35,8 @@ class Candidate:
         max_running: requests that its running batch can hold; 0 if not known.
         step_time: how long its steps take.
         cache_block_s: time to bring one block from the cache service; 0: it has none.
+        itl_target_s: how long its steps may take while prompts are computed beside decodes; 0: as
+            long as they take.
     """
 
     worker_id: str
@@ -50,6 +52,7 @@ class Candidate:
     step_time: StepTimeModel = DEFAULT_STEP_TIME
     max_running: int = 0
     cache_block_s: float = 0.0
+    itl_target_s: float = 0.0
 
     @property
     def num_free(self) -> int:

@@ -66,6 +66,7 @@ def encode_heartbeat(heartbeat: WorkerHeartbeat) -> bytes:
             for output in heartbeat.outputs
         ],
         cache_block_s=heartbeat.cache_block_s,
+        itl_target_s=heartbeat.itl_target_s,
     ).SerializeToString()
 
 
@@ -97,6 +98,7 @@ def decode_heartbeat(payload: bytes) -> WorkerHeartbeat:
             for output in message.outputs
         ),
         cache_block_s=message.cache_block_s,
+        itl_target_s=message.itl_target_s,
     )
 
 

@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-from services.core.step_time import StepWork
+from services.core.step_time import PREFILL_STRETCH, StepWork
 from worker.engine.step_times import StepTimes
-
-_STRETCH = 2.0
-"""A step with prefill may last this many times as long as its decodes alone, whatever the target:
-a prompt that nearly stands still would hold up its own sequence more than it spares the others."""
 
 
 class PrefillPace:
@@ -34,5 +30,5 @@ class PrefillPace:
         if not self._itl_target_s or not self._times.is_known or token_s <= 0:
             return self._max_tokens
         decode_s = self._times.step_s(decodes)
-        room_s = max(self._itl_target_s, _STRETCH * decode_s) - decode_s
+        room_s = max(self._itl_target_s, PREFILL_STRETCH * decode_s) - decode_s
         return min(self._max_tokens, max(self._min_tokens, int(room_s / token_s)))

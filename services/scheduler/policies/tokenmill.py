@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from services.core.step_time import PREFILL_STRETCH
 from services.scheduler.coming_blocks import ComingBlocks
 from services.scheduler.kv_index import KvIndex
 from services.scheduler.order import HeldRequest
@@ -105,11 +106,11 @@ class TokenmillPolicy:
             num_before = candidate.num_prefill_tokens
             model = candidate.step_time
             num_held = candidate.num_blocks - candidate.num_free_blocks
-            pairs = num_held * block_size
+            pairs, num_running = num_held * block_size, candidate.num_running
             company_s = model.base_s + model.decode_pair_s * pairs
-            token_s = model.prefill_s + (company_s + model.decode_s * candidate.num_running) / max(
-                1, model.max_batched_tokens - candidate.num_running
-            )
+            decodes_s = company_s + model.decode_s * num_running
+            num_step = max(1, model.max_batched_tokens - num_running)
+            token_s = model.prefill_s + decodes_s / num_step
             own_s = missing * (token_s + model.prefill_pair_s * (num_prompt - missing / 2))
             if candidate.cache_block_s:
                 if num_offered is None:
@@ -122,6 +123,14 @@ class TokenmillPolicy:
                 if num_there > 0 and fetched_s < own_s:
                     missing, own_s = left, fetched_s
             wait_s = token_s * num_before
+            target_s = candidate.itl_target_s
+            if target_s and num_running and model.prefill_s > 0:
+                # Beside decodes a step takes only what its target leaves: whole steps count.
+                left_s = max(target_s, PREFILL_STRETCH * decodes_s) - decodes_s
+                num_step = min(num_step, max(block_size, left_s / model.prefill_s))
+                step_s = decodes_s + num_step * model.prefill_s
+                wait_s = num_before / num_step * step_s
+                own_s = max(own_s, math.ceil(missing / num_step) * step_s)
             cost_s = (
                 wait_s
                 + own_weight * own_s

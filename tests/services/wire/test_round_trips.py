@@ -84,6 +84,7 @@ def test_heartbeat(state: WorkerState):
         step_time=StepTimeModel(1.0, 2.0, 3.0, 4.0, 5.0, 6),
         outputs=(TenantOutput("t", RequestClass.BATCH, 8),),
         cache_block_s=0.5,
+        itl_target_s=0.05,
     )
     for beat in (plain, full):
         assert heartbeat.decode_heartbeat(heartbeat.encode_heartbeat(beat)) == beat

@@ -10,6 +10,7 @@ from services.scheduler.kv_index import KvIndex
 from services.scheduler.order import HeldRequest
 from services.scheduler.placement import Candidate, PlacementPolicy
 from services.scheduler.policies.registry import POLICIES, make_policy
+from services.scheduler.policies.tokenmill import CostWeights
 from tests.services.scheduler.requests import held
 
 BLOCK = 16
@@ -131,6 +132,23 @@ def test_a_beginning_that_is_being_computed_draws_what_shares_it():
     later = policy.choose(prompt(), busy, 100.0)
     assert later is not None
     assert later.num_missing_tokens == 161
+
+
+def test_a_prompt_beside_decodes_costs_whole_steps_of_the_workers_pace():
+    def cost_s(itl_target_s: float) -> float:
+        busy = replace(worker("w", num_requests=10), itl_target_s=itl_target_s)
+        placement = make_policy("tokenmill", KvIndex()).choose(prompt(), [busy], 0.0)
+        assert placement is not None
+        return placement.scores[0].cost_s
+
+    model = StepTimeModel()
+    decodes_s = model.base_s + 10 * model.decode_s
+    own_s = 161 * (model.prefill_s + decodes_s / (model.max_batched_tokens - 10))
+    own_s += 161 * model.prefill_pair_s * 161 / 2
+    weight = CostWeights().own_prefill
+    # 161 tokens are less than a step of 50 ms takes, and end when that step ends.
+    assert cost_s(0.05) - cost_s(0.0) == pytest.approx(weight * (0.05 - own_s))
+    assert decodes_s < 0.05
 
 
 def test_an_unknown_policy_is_an_error():
