@@ -88,6 +88,7 @@ def published(
 @cache.command()
 def withdraw(
     name: Annotated[str, typer.Argument(help="As `cache published` shows it.")],
+    as_json: flags.AsJson = False,
     nats_url: NatsUrl = None,
     state_dir: flags.StateDir = None,
 ) -> None:
@@ -95,7 +96,8 @@ def withdraw(
     from services.cli.public_prompts import withdraw as delete
 
     _on_broker(state_dir, nats_url, lambda bus: delete(bus, name))
-    typer.echo(f"{name} is not public any more")
+    text = f"{name} is not public any more"
+    flags.tell({"name": name, "is_public": False}, text, as_json=as_json)
 
 
 @cache.command()
@@ -122,23 +124,29 @@ def stats(
 @cache.command()
 def policy(
     name: Annotated[str, typer.Argument(help="lru, lfu, ttl or hybrid.")],
+    as_json: flags.AsJson = False,
     target: Target = None,
     state_dir: flags.StateDir = None,
 ) -> None:
     """Changes which block goes first, on all cache services that run; all blocks stay."""
     from services.cli.cache_services import cache_targets, set_policy
 
-    set_policy(cache_targets(flags.state_dir_of(state_dir), target), name)
-    typer.echo(f"blocks go by {name} now; TOKENMILL_POLICY says by what after a restart")
+    targets = cache_targets(flags.state_dir_of(state_dir), target)
+    set_policy(targets, name)
+    text = f"blocks go by {name} now; TOKENMILL_POLICY says by what after a restart"
+    flags.tell({"policy": name, "services": sorted(targets)}, text, as_json=as_json)
 
 
 @cache.command("rotate-secret")
-def rotate_secret(nats_url: NatsUrl = None, state_dir: flags.StateDir = None) -> None:
+def rotate_secret(
+    as_json: flags.AsJson = False, nats_url: NatsUrl = None, state_dir: flags.StateDir = None
+) -> None:
     """Draws another secret for the names of blocks: all caches are cold from now on."""
     from services.cli.public_prompts import rotate_secret as rotate
 
     _on_broker(state_dir, nats_url, rotate)
-    typer.echo("the secret is another one: what was cached is not found any more")
+    text = "the secret is another one: what was cached is not found any more"
+    flags.tell({"is_rotated": True}, text, as_json=as_json)
 
 
 def _on_broker(

@@ -166,6 +166,14 @@ def parts(text: str) -> list[str]:
     return [part.strip() for part in text.split(",") if part.strip()]
 
 
+def tell(value: Any, text: str, *, as_json: bool) -> None:
+    """Prints what was done: a line of JSON for programs, or a sentence."""
+    if as_json:
+        print_json(value)
+    else:
+        typer.echo(text)
+
+
 def print_json(value: Any) -> None:
     """Prints one line of JSON, for programs."""
     typer.echo(json.dumps(value))

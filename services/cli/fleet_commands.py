@@ -36,6 +36,7 @@ def scale(
     timeout: Annotated[
         float, typer.Option(min=1, help="Seconds that all of it may take.")
     ] = SCALE_TIMEOUT_S,
+    as_json: flags.AsJson = False,
     state_dir: flags.StateDir = None,
 ) -> None:
     """Starts more processes of the running cluster, or drains and stops some."""
@@ -45,4 +46,8 @@ def scale(
     counts = parse_counts(wanted)
     began = time.monotonic()
     ask_to_scale(flags.state_dir_of(state_dir), counts, timeout_s=timeout, say=err.print)
-    err.print(f"scaled in {time.monotonic() - began:.1f} s")
+    seconds = round(time.monotonic() - began, 1)
+    if as_json:
+        flags.print_json({"processes": counts, "seconds": seconds})
+    else:
+        err.print(f"scaled in {seconds} s")

@@ -124,13 +124,17 @@ def limit(
     requests_per_min: Limit = None,
     tokens_per_min: Limit = None,
     max_concurrent: Limit = None,
+    as_json: flags.AsJson = False,
     nats_url: NatsUrl = None,
     state_dir: flags.StateDir = None,
 ) -> None:
     """Sets what a tenant may use, all its keys together; what is not named has no limit."""
+    from services.wire.access import limits_as_json
+
     limits = Limits(requests_per_min, tokens_per_min, max_concurrent)
     _on_store(state_dir, nats_url, lambda store: store.limit_tenant(tenant, limits))
-    typer.echo(f"limits of {tenant}: {_limits_text(limits)}")
+    text = f"limits of {tenant}: {_limits_text(limits)}"
+    flags.tell({"tenant": tenant, "limits": limits_as_json(limits)}, text, as_json=as_json)
 
 
 @tenants.command("list")

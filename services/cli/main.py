@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -19,6 +18,7 @@ from services.cli.cluster.options import LOOPBACK
 from services.cli.failure import CommandFailed
 from services.cli.fleet_commands import queue, scale
 from services.cli.keys_commands import keys, tenants
+from services.cli.model_commands import quantize, setup
 from services.cli.top_command import top
 from services.cli.tuning.command import tune
 from services.cli.usage_command import usage
@@ -41,16 +41,8 @@ app.add_typer(cache, name="cache")
 app.command()(usage)
 app.command()(queue)
 app.command()(scale)
-
-
-@app.command()
-def setup(model: flags.Model = None) -> None:
-    """Fetches and prepares the model; done already, it says so at once."""
-    from services.cli.cluster.build import prepare_model
-    from services.cli.terminal import err
-
-    prepared = prepare_model(model)
-    err.print(f"model {prepared.name} is ready in {prepared.directory}")
+app.command()(setup)
+app.command()(quantize)
 
 
 @app.command()
@@ -129,18 +121,6 @@ def demo(
         ),
         once=once,
     )
-
-
-@app.command()
-def quantize(
-    model: Annotated[str, typer.Argument(help="As --model of `up` takes it.")],
-    to: Annotated[str, typer.Option(help="int8 or int4.")],
-    out: Annotated[Path, typer.Option(help="Directory to write; new or empty.")],
-) -> None:
-    """Writes a copy of a model with int8 or int4 weights, which loads as it is."""
-    from services.cli.bench.quality import quantize as command
-
-    command(model, to, out)
 
 
 @app.command()
