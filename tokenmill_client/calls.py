@@ -21,6 +21,8 @@ class CallOptions(TypedDict, total=False):
         num_choices: answers to give; left out: one.
         return_token_ids: also give token ids.
         timeout_s: the answer must be whole by then, retries and the queue included.
+        result_cache: whether an answer that must come out the same again may be one that was kept
+            (`usage.is_result_cached` says so), and this one may be; left out: as the key has it.
     """
 
     model: str
@@ -29,6 +31,13 @@ class CallOptions(TypedDict, total=False):
     num_choices: int
     return_token_ids: bool
     timeout_s: float
+    result_cache: bool
+
+
+def metadata_of(options: CallOptions) -> tuple[tuple[str, str], ...]:
+    """What goes beside the call."""
+    wish = options.get("result_cache")
+    return () if wish is None else (("x-result-cache", "on" if wish else "off"),)
 
 
 def generate_call(prompt: str | Sequence[int], options: CallOptions) -> GenerateCall:

@@ -22,7 +22,7 @@ from services.wire.inference import (
     list_models_response_from_pb,
 )
 from tokenmill_client.answer import Answer, joined
-from tokenmill_client.calls import CallOptions, chat_call, generate_call
+from tokenmill_client.calls import CallOptions, chat_call, generate_call, metadata_of
 from tokenmill_client.connection import CHANNEL_OPTIONS, Tls, core_error, key_metadata
 from tokenmill_client.retries import Patience, Retries
 
@@ -101,7 +101,7 @@ class Client:
     ) -> Generator[AnswerPart, None, None]:
         """The same, part by part; leaving or closing the iterator stops the request."""
         request = generate_request_to_pb(generate_call(prompt, options))
-        return self._parts(self._stub.Generate, request, self._patience(options))
+        return self._parts(self._stub.Generate, request, options)
 
     def chat(self, messages: str | Sequence[ChatMessage], **options: Unpack[CallOptions]) -> Answer:
         """Answers a conversation, or one message of the user."""
@@ -112,7 +112,7 @@ class Client:
     ) -> Generator[AnswerPart, None, None]:
         """The same, part by part; leaving or closing the iterator stops the request."""
         request = chat_request_to_pb(chat_call(messages, options))
-        return self._parts(self._stub.Chat, request, self._patience(options))
+        return self._parts(self._stub.Chat, request, options)
 
     def session(self, session_id: str | None = None) -> Session:
         """A conversation that the gateways keep: a new one, or the one of this id."""
@@ -123,17 +123,24 @@ class Client:
     ) -> Generator[AnswerPart, None, None]:
         """A session's answer to the next message of the user; see Session."""
         request = chat_request_to_pb(chat_call(text, options, session_id=session_id))
-        return self._parts(self._stub.Chat, request, self._patience(options, is_turn=True))
+        return self._parts(self._stub.Chat, request, options, is_turn=True)
 
     def _patience(self, options: CallOptions, *, is_turn: bool = False) -> Patience:
         timeout_s = options.get("timeout_s", self._timeout_s)
         return Patience(self._retries, timeout_s=timeout_s, is_turn=is_turn)
 
     def _parts(
-        self, method: Callable[..., Any], request: Any, patience: Patience
+        self,
+        method: Callable[..., Any],
+        request: Any,
+        options: CallOptions,
+        *,
+        is_turn: bool = False,
     ) -> Generator[AnswerPart, None, None]:
+        patience = self._patience(options, is_turn=is_turn)
+        metadata = (*self._metadata, *metadata_of(options))
         while True:
-            call = method(request, timeout=patience.left_s, metadata=self._metadata)
+            call = method(request, timeout=patience.left_s, metadata=metadata)
             has_begun = False
             try:
                 for message in call:
