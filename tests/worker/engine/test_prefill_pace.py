@@ -42,3 +42,22 @@ def test_prefill_always_advances():
 @pytest.mark.parametrize(("times", "itl_target_s"), [(StepTimes(), 0.05), (_learned(), 0.0)])
 def test_without_knowledge_or_target_there_is_no_limit(times: StepTimes, itl_target_s: float):
     assert _pace(times, itl_target_s).max_prefill_tokens(StepWork(num_decodes=1)) == 512
+
+
+def test_a_machine_that_others_slow_down_is_believed_after_a_few_steps():
+    times = _learned()
+    decodes, slower = StepWork(num_decodes=4), 2.5
+    for _ in range(5):
+        mixed = StepWork(num_prefill_tokens=48, num_decodes=4)
+        times.add(mixed, slower * MODEL.step_s(mixed))
+    num_tokens = _pace(times, 0.08).max_prefill_tokens(decodes)
+    step_s = slower * MODEL.step_s(StepWork(num_prefill_tokens=num_tokens, num_decodes=4))
+    assert step_s == pytest.approx(0.08, rel=0.05)
+
+
+def test_one_step_without_its_cpu_is_no_news():
+    times = _learned()
+    before = _pace(times, 0.05).max_prefill_tokens(StepWork(num_decodes=4))
+    times.add(StepWork(num_decodes=4), 1.0)
+    after = _pace(times, 0.05).max_prefill_tokens(StepWork(num_decodes=4))
+    assert after == pytest.approx(before, rel=0.05)
