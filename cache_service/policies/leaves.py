@@ -118,10 +118,10 @@ class LeafOrder(Leaves):
         return self._ranks.pop(block_hash)
 
     def pop_lowest(self, num_blocks: int) -> list[BlockHash]:
-        """Forgets the leaf of the lowest rank, so many times; so many are there."""
+        """Forgets the leaf of the lowest rank, so many times or until there is none."""
         self._settle()
         heap, ranks, gone = self._heap, self._ranks, list[BlockHash]()
-        while len(gone) < num_blocks:
+        while heap and len(gone) < num_blocks:
             if not self._is_true(heap[0]):
                 heapq.heappop(heap)
                 continue

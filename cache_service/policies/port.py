@@ -53,5 +53,5 @@ class RunPolicy(Protocol):
         ...
 
     def evict(self, num_blocks: int, now_s: float) -> list[BlockHash]:
-        """Lets the first of `coldest_first` go so many times; so many are there."""
+        """Lets the first of `coldest_first` go, so many times or until there is none."""
         ...

@@ -124,6 +124,8 @@ class ReusePolicy:
         while len(gone) < num_blocks:
             if not self._coldest:
                 self._plan(now_s, _COLDEST)
+            if not self._coldest:
+                break
             place = heapq.heappop(self._coldest)
             block_hash = place[2]
             if not self._is_true(place):

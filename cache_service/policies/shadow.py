@@ -70,13 +70,13 @@ class Shadow:
             else:
                 if not run:
                     run_parent = parent
+                held.add(block_hash)
                 run.append(block_hash)
             parent = block_hash
         if run:
             self._add_run(run, run_parent, now_s)
 
     def _add_run(self, run: Sequence[BlockHash], parent_hash: BlockHash, now_s: float) -> None:
-        self.held.update(run)
         if self._runs is not None:
             self._runs.add_run(run, parent_hash, now_s)
             return

@@ -88,6 +88,14 @@ def test_many_blocks_at_once_fare_as_one_by_one(name: str, capacity: int):
         assert many.held == single.held
 
 
+@pytest.mark.parametrize("new_policy", POLICIES.values(), ids=POLICIES)
+def test_a_chain_that_names_a_block_twice_does_no_harm(new_policy):
+    shadow = Shadow(new_policy(), capacity=3)
+    for chain in (_chain(1, 2, 2), _chain(1, 3, 1), _chain(4, 5, 6), _chain(2, 1, 2)):
+        shadow.access(chain, 0.0)
+        assert len(shadow.held) <= 3
+
+
 def test_many_blocks_at_once_hit_as_often_where_ties_fall_otherwise():
     requests = _conversations(3000, seed=5)
     single = _num_hits(OneByOne(ReusePolicy()), requests)
