@@ -19,6 +19,7 @@ from cache_service.settings import CacheSettings
 from cache_service.store_rules import StoreLimits
 from cache_service.tiers import TieredStore
 from services.core.blocks import BlockPayload
+from services.runtime.allocator import keep_freed_memory
 from services.runtime.bounded_label import TENANT_LABEL
 from services.runtime.lifecycle import Process, run_process
 from services.runtime.logs import get_logger
@@ -33,6 +34,7 @@ async def main(process: Process[CacheSettings]) -> None:
     """Serves until told to stop, then lets running calls finish."""
     settings = process.settings
     TENANT_LABEL.max_values = settings.metrics_max_tenants
+    keep_freed_memory()
     policies = PolicyChoice(
         settings.policy, PolicySettings(settings.ttl_s, settings.lfu_half_life_s)
     )

@@ -13,6 +13,7 @@ from services.core.block_names import BlockNames, BlockNaming
 from services.core.kv_events import KvState
 from services.core.load import WorkerState
 from services.runtime.addresses import own_address
+from services.runtime.allocator import keep_freed_memory
 from services.runtime.bounded_label import TENANT_LABEL
 from services.runtime.bus import Bus, connect_bus
 from services.runtime.lifecycle import Process, run_process
@@ -221,6 +222,7 @@ async def _cache(
     settings = process.settings
     if not settings.cache_target or not settings.prefix_cache:
         return NoFetcher(), NoOffers()
+    keep_freed_memory()
     client = CacheShards(settings.cache_target, settings.cache_transport)
     process.stack.push_async_callback(client.close)
     await client.refresh()

@@ -20,6 +20,7 @@ import numpy as np
 import torch
 
 from services.core.blocks import BlockLayout, BlockPayload
+from services.runtime.allocator import keep_freed_memory
 from services.runtime.checksum import crc32
 from services.runtime.rpc_client import open_channel
 from services.runtime.shared_memory import CacheTransport
@@ -65,6 +66,8 @@ def measure_transport(plan: TransportPlan) -> dict[str, Any]:
     Raises:
         NoService: the cache service did not start.
     """
+    # As in a worker.
+    keep_freed_memory()
     with _service(plan) as port:
         return asyncio.run(_measure(plan, port))
 

@@ -34,6 +34,8 @@ _UNTRACED = ("/grpc.health.", "/grpc.reflection.", "/tokenmill.v1.DeliveryServic
 CONNECTION_OPTIONS: tuple[tuple[str, int], ...] = (
     ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
     ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
+    # K/V blocks in few frames.
+    ("grpc.http2.max_frame_size", 1 << 20),
     ("grpc.keepalive_permit_without_calls", 1),
     # A peer that was cut off without a word is noticed too: its work goes elsewhere.
     ("grpc.keepalive_time_ms", 10_000),
@@ -160,7 +162,7 @@ class _CallInterceptor(grpc.aio.ServerInterceptor):
                 if handler.request_streaming
                 else grpc.unary_stream_rpc_method_handler
             )
-            return wrap(stream, _deserializer(handler), handler.response_serializer)
+            return wrap(stream, _deserializer(handler), _serializer(handler))
 
         behavior = handler.stream_unary or handler.unary_unary
 
@@ -203,6 +205,12 @@ def _deserializer(handler: Any) -> Callable[[bytes], Any]:
             return _Malformed(str(exc))
 
     return tolerant
+
+
+def _serializer(handler: Any) -> Callable[[Any], bytes]:
+    """What a servicer answers as bytes is encoded already."""
+    serialize: Callable[[Any], bytes] = handler.response_serializer
+    return lambda answer: answer if isinstance(answer, bytes) else serialize(answer)
 
 
 def _check_decoded(request: Any) -> None:

@@ -8,6 +8,7 @@ from itertools import takewhile
 from typing import Any
 
 import grpc
+from tokenmill.v1.cache_pb2 import GetResponse
 from tokenmill.v1.cache_pb2_grpc import (
     CacheServiceServicer,
     add_CacheServiceServicer_to_server,
@@ -63,8 +64,9 @@ class FakeCache(CacheServiceServicer):
         for block_hash in request.block_hashes:
             if block_hash not in self.blocks:
                 return
-            for response in block_to_get_responses(self.lie(self.blocks[block_hash])):
-                yield response
+            for encoded in block_to_get_responses(self.lie(self.blocks[block_hash])):
+                # As a server without our shortcut would write it.
+                yield GetResponse.FromString(encoded)
             await self._maybe_hang("Get")
 
     async def Put(self, request_iterator: AsyncIterator[Any], context: Any) -> Any:

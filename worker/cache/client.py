@@ -13,6 +13,7 @@ from tokenmill.v1.cache_pb2_grpc import CacheServiceStub
 from services.core.blocks import BlockHash, BlockPayload
 from services.runtime.rpc_client import peer_errors
 from services.runtime.shared_memory import CacheTransport
+from services.wire.block_pieces import get_method
 from services.wire.cache import (
     BlockAssembler,
     BlockQuery,
@@ -79,6 +80,7 @@ class CacheClient:
         self, channel: grpc.aio.Channel, transport: CacheTransport = CacheTransport.AUTO
     ) -> None:
         self._stub: Any = CacheServiceStub(channel)
+        self._get = get_method(channel)
         self._transport = transport
         self._source = SharedSource()
         self._staging = StagingArea()
@@ -115,14 +117,14 @@ class CacheClient:
         assembler = BlockAssembler()
         request = get_request_to_pb(hashes, layout, memory_nonce=self._source.nonce)
         with peer_errors(_PEER):
-            call = self._stub.Get(request, timeout=timeout_s)
+            call = self._get(request, timeout=timeout_s)
             try:
-                async for response in call:
-                    for handle in handles_from_pb(response):
+                async for piece in call:
+                    for handle in handles_from_pb(piece.message):
                         yield self._source.payload(handle, layout)
-                    if not response.HasField("chunk"):
+                    if not piece.message.HasField("chunk"):
                         continue
-                    block = assembler.feed(response.chunk)
+                    block = assembler.feed(piece.message.chunk, piece.content)
                     if block is not None:
                         yield block
             finally:
