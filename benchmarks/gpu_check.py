@@ -25,7 +25,8 @@ def main() -> int:
     if not torch.cuda.is_available():
         print(
             "gpu-check: torch finds no CUDA device here. It needs an NVIDIA GPU of compute"
-            f" capability 8.0 or newer, its driver, and a CUDA build of torch {torch.__version__}.",
+            " capability 8.0 or newer, its driver, and a CUDA build of torch"
+            f" {torch.__version__.partition('+')[0]}; it writes nothing without one.",
             file=sys.stderr,
         )
         return 1
