@@ -11,7 +11,7 @@ from benchmarks.prose import TokenStream
 NEW_TOKENS = 128
 DECODE_PROMPT_TOKENS = 128
 PREFILL_TOKENS = 512
-REQUESTS_OF = {1: 4, 8: 16, 32: 32}
+REQUESTS_OF = {1: 4, 4: 8, 8: 16, 16: 32, 32: 32}
 """How many requests a cell with so many clients takes: the first of the prose, which has the same
 mix of lengths at every beginning."""
 
@@ -44,6 +44,19 @@ class Clients:
 
 Cell = Decode | Prefill | Clients
 CELLS: tuple[Cell, ...] = (Decode(), Prefill(), *(Clients(count) for count in REQUESTS_OF))
+
+
+def cells_named(names: Sequence[str]) -> tuple[Cell, ...]:
+    """Cells by name, in the order of the table; none: all.
+
+    Raises:
+        ValueError: a name is unknown; says which there are.
+    """
+    allowed = [cell.name for cell in CELLS]
+    for name in names:
+        if name not in allowed:
+            raise ValueError(f"cell is {name!r}; allowed: {', '.join(allowed)}")
+    return tuple(cell for cell in CELLS if not names or cell.name in names)
 
 
 class Runs(Protocol):

@@ -196,6 +196,12 @@ def bench_peers(
         str, typer.Option(help="Which, by commas; default: all.", show_default=False)
     ] = "",
     precisions: Annotated[str, typer.Option(help="Which, by commas: bf16, int8.")] = "bf16,int8",
+    cells: Annotated[
+        str,
+        typer.Option(
+            help='Which, by commas, e.g. "8 clients,32 clients"; default: all.', show_default=False
+        ),
+    ] = "",
     rounds: Annotated[int, typer.Option(min=1, help="How often each cell is measured.")] = 3,
     out: Annotated[
         Path | None,
@@ -213,6 +219,7 @@ def bench_peers(
     result = command(
         flags.parts(peers),
         precisions=flags.parts(precisions),
+        cell_names=flags.parts(cells),
         num_rounds=rounds,
         peers_dir=cache_dir,
     )

@@ -18,7 +18,7 @@ from benchmarks.peers.catalogue import PEERS, PeerSpec
 from benchmarks.peers.compare import compare
 from benchmarks.peers.install import PeerUnavailable, install
 from benchmarks.peers.sides import OurSide, PeerSide, start_peer
-from benchmarks.peers.workload import CELLS
+from benchmarks.peers.workload import Cell, cells_named
 from benchmarks.prose import TokenStream, load_prose
 from benchmarks.quiet import in_company
 from services.cli.bench.engine import QUANTIZED, start_engine
@@ -31,13 +31,19 @@ PRECISIONS = ("bf16", "int8")
 
 
 def peers(
-    names: Sequence[str], *, precisions: Sequence[str], num_rounds: int, peers_dir: Path | None
+    names: Sequence[str],
+    *,
+    precisions: Sequence[str],
+    cell_names: Sequence[str],
+    num_rounds: int,
+    peers_dir: Path | None,
 ) -> dict[str, Any]:
     """Measures us beside each peer in turn; a peer that cannot be had is said under `skipped`.
 
     Args:
         names: of PEERS; none: all.
         precisions: of PRECISIONS.
+        cell_names: of CELLS; none: all.
         num_rounds: how often each cell.
         peers_dir: keeps environments and what peers make of the weights; None: beside the
             model, whose cache it is.
@@ -46,6 +52,10 @@ def peers(
         CommandFailed: a name is unknown, or our own side fails.
     """
     chosen = _chosen(names)
+    try:
+        cells = cells_named(cell_names)
+    except ValueError as exc:
+        raise CommandFailed(str(exc), exit_code=2) from exc
     if unknown := set(precisions) - set(PRECISIONS):
         allowed = ", ".join(PRECISIONS)
         raise CommandFailed(f"precision is {sorted(unknown)[0]!r}; allowed: {allowed}", exit_code=2)
@@ -69,7 +79,7 @@ def peers(
                         )
                     with child:
                         entries.append(
-                            _measured(spec, precision, child, ours, model_dir, num_rounds)
+                            _measured(spec, precision, child, ours, model_dir, cells, num_rounds)
                         )
                 except ChildFailed as exc:
                     skipped[f"{spec.name} {precision}"] = exc.why
@@ -128,11 +138,12 @@ def _measured(
     child: Child,
     ours: OurSide,
     model_dir: Path,
+    cells: Sequence[Cell],
     num_rounds: int,
 ) -> dict[str, Any]:
     title = f"{spec.title} {spec.precisions[precision]}"
     peer = PeerSide(child, TokenStream.of_model(model_dir), _prose_ids(model_dir))
-    cells = compare(ours, peer, CELLS, num_rounds, lambda text: err.print(f"{title}: {text}"))
+    found = compare(ours, peer, cells, num_rounds, lambda text: err.print(f"{title}: {text}"))
     return {
         "peer": spec.name,
         "title": spec.title,
@@ -140,7 +151,7 @@ def _measured(
         "precision": precision,
         "load_s": child.ready["load_s"],
         "requirements": list(spec.environment.requirements),
-        "cells": cells,
+        "cells": found,
         "machine": ours.machine(),
     }
 

@@ -4,7 +4,15 @@ import pytest
 
 from benchmarks.peers.compare import Figure, compare
 from benchmarks.peers.table import as_markdown
-from benchmarks.peers.workload import Cell, Clients, Decode, decode_tps, prefill_tps
+from benchmarks.peers.workload import (
+    CELLS,
+    Cell,
+    Clients,
+    Decode,
+    cells_named,
+    decode_tps,
+    prefill_tps,
+)
 from benchmarks.prose import TokenStream
 
 
@@ -73,3 +81,10 @@ def test_the_page_shows_both_sides_and_who_is_missing():
     )
     assert "| Peer BF16 | 50 (50-50); ours 50 (50-50); **1.00x** |" in page
     assert "other: no wheel" in page
+
+
+def test_cells_are_chosen_by_name_and_keep_their_order():
+    assert cells_named([]) == CELLS
+    assert cells_named(["32 clients", "decode alone"]) == (Decode(), Clients(32))
+    with pytest.raises(ValueError, match="cell is '3 clients'; allowed: decode alone, prefill 512"):
+        cells_named(["3 clients"])
