@@ -14,6 +14,7 @@ from benchmarks.simulator.sequence import SimulatedSequence
 from benchmarks.simulator.trace import TraceRequest
 from benchmarks.simulator.worker import SimulatedWorker, WorkerShape
 from services.scheduler.batching import Batch, BatchLimits
+from services.scheduler.peers import Peers
 
 HEARTBEAT_GAP_S = 0.01
 """As the workers': changes closer together go out as one heartbeat."""
@@ -89,6 +90,7 @@ class Cluster:
             )
             for idx in range(shape.num_schedulers)
         ]
+        self._introduce()
         self._events: list[tuple[float, int, Callable[[], None]]] = []
         self._tie = itertools.count()
         self._now_s = 0.0
@@ -130,6 +132,16 @@ class Cluster:
         """Asserts that the books of all workers are right."""
         for worker in self._workers:
             worker.check_integrity()
+
+    def _introduce(self) -> None:
+        """Schedulers know of each other, as they do a second after their start."""
+        names = [str(idx) for idx in range(self._shape.num_schedulers)]
+        worker_ids = [worker.worker_id for worker in self._workers]
+        for name, scheduler in zip(names, self._schedulers, strict=True):
+            peers = Peers(name)
+            for other in names:
+                peers.hear(other, 0.0)
+            scheduler.fleet.set_foreign(peers.foreign(worker_ids))
 
     def _at(self, due_s: float, act: Callable[[], None]) -> None:
         heapq.heappush(self._events, (due_s, next(self._tie), act))

@@ -69,6 +69,16 @@ class Fleet:
         self._step_times: dict[str, StepTimeModel] = {}
         self._default_step_time = DEFAULT_STEP_TIME
         self._num_placed = 0
+        self._foreign: frozenset[str] = frozenset()
+
+    @property
+    def worker_ids(self) -> list[str]:
+        """All workers that are remembered, lost ones included."""
+        return list(self._workers)
+
+    def set_foreign(self, worker_ids: frozenset[str]) -> None:
+        """Workers that other schedulers look after first, from now on."""
+        self._foreign = worker_ids
 
     def set_step_time(self, worker_id: str, model: StepTimeModel) -> None:
         """How long the worker's steps take. One that has not told is taken for the last that did.
@@ -111,7 +121,7 @@ class Fleet:
 
     def candidates(self, now_s: float) -> list[Candidate]:
         """The workers that may be given requests, full ones included."""
-        times, default = self._step_times, self._default_step_time
+        times, default, foreign = self._step_times, self._default_step_time, self._foreign
         found: list[Candidate] = []
         for worker_id, worker in self._workers.items():
             if not self._is_routable(worker, now_s):
@@ -134,6 +144,7 @@ class Fleet:
                     load.max_running,
                     worker.heartbeat.cache_block_s,
                     worker.heartbeat.itl_target_s,
+                    worker_id in foreign,
                 )
             )
         return found

@@ -37,6 +37,7 @@ class Candidate:
         cache_block_s: time to bring one block from the cache service; 0: it has none.
         itl_target_s: how long its steps may take while prompts are computed beside decodes; 0: as
             long as they take.
+        is_foreign: another scheduler looks after it first.
     """
 
     worker_id: str
@@ -53,6 +54,7 @@ class Candidate:
     max_running: int = 0
     cache_block_s: float = 0.0
     itl_target_s: float = 0.0
+    is_foreign: bool = False
 
     @property
     def num_free(self) -> int:

@@ -22,6 +22,7 @@ from services.scheduler.dispatcher import Dispatcher, DispatchLimits
 from services.scheduler.fleet import Fleet
 from services.scheduler.kv_index import KvIndex
 from services.scheduler.kv_tracker import KvTracker
+from services.scheduler.peers import Peers
 from services.scheduler.policies.registry import make_policy
 from services.scheduler.queue_limits import ConsumerLimits
 from services.scheduler.queue_reader import QueueReader
@@ -31,7 +32,8 @@ from services.scheduler.worker_client import WorkerClient
 from services.wire.heartbeat import decode_heartbeat
 from services.wire.kv_events import decode_kv_event
 from services.wire.queue import BadPayload, decode_cancel
-from services.wire.subjects import CANCELS, heartbeats_of, kv_events_of
+from services.wire.queue_status import decode_queue_status
+from services.wire.subjects import CANCELS, heartbeats_of, kv_events_of, queue_status_subject
 
 log = get_logger(__name__)
 
@@ -55,8 +57,10 @@ class Scheduler:
         self._client = WorkerClient()
         index = KvIndex(settings.kv_index_blocks)
         self._kv = KvTracker(index, self._client, self._spawn)
+        self._fleet = Fleet(settings.heartbeat_timeout_s, salt=settings.instance_id)
+        self._peers = Peers(settings.instance_id)
         self._dispatcher = Dispatcher(
-            Fleet(settings.heartbeat_timeout_s, salt=settings.instance_id),
+            self._fleet,
             self._client,
             DispatchLimits(
                 batch=settings.batch_limits(),
@@ -108,6 +112,7 @@ class Scheduler:
             (heartbeats_of(self._settings.model_name), self._hear),
             (kv_events_of(self._settings.model_name), self._hear_kv),
             (CANCELS, self._cancel),
+            (queue_status_subject(self._settings.model_name), self._hear_peer),
         ):
             async with asyncio.timeout(SUBSCRIBE_TIMEOUT_S):
                 subscription = await self._bus.client.subscribe(subject, cb=callback)
@@ -167,6 +172,15 @@ class Scheduler:
             log.warning("worker.kv_event_unreadable", subject=message.subject, error=exc.message)
             return
         self._kv.on_event(event)
+
+    async def _hear_peer(self, message: Msg) -> None:
+        try:
+            status = decode_queue_status(message.data)
+        except BadPayload as exc:
+            log.warning("queue_status.unreadable", error=exc.message)
+            return
+        self._peers.hear(status.scheduler_id, time.monotonic())
+        self._fleet.set_foreign(self._peers.foreign(self._fleet.worker_ids))
 
     async def _cancel(self, message: Msg) -> None:
         try:

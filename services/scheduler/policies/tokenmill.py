@@ -29,6 +29,8 @@ class CostWeights:
             makes those behind it wait too, and takes room from what is cached.
         behind: of such a second, for each request that waits on a worker of the fleet in the mean.
             Where queues stand, what is computed twice is time that all behind it lose.
+        foreign: of a second that the worker computes for this request, if another scheduler looks
+            after the worker first: it may be giving it as much at this moment.
         decode_steps: of a second that one step takes. As many as an answer has tokens would count
             all that it waits for; fewer, because running answers end meanwhile.
         miss: of a second that the worker lately computed because nothing was cached. Small: it
@@ -44,6 +46,7 @@ class CostWeights:
 
     own_prefill: float = 4.0
     behind: float = 2.0
+    foreign: float = 1.0
     decode_steps: float = 90.0
     miss: float = 0.02
     miss_half_life_s: float = 30.0
@@ -145,6 +148,8 @@ class TokenmillPolicy:
                 num_over = num_requests + 1 - candidate.max_running
                 if num_over > 0:
                     cost_s += weights.answer_steps * step_s * num_over / candidate.max_running
+            if candidate.is_foreign:
+                cost_s += weights.foreign * own_s
             charge = charges.get(worker_id)
             if charge is not None:
                 cost_s += weights.miss * self._decayed(charge, now_s)

@@ -151,6 +151,13 @@ def test_a_prompt_beside_decodes_costs_whole_steps_of_the_workers_pace():
     assert decodes_s < 0.05
 
 
+def test_a_worker_of_another_scheduler_is_second_choice_unless_it_holds_the_prompt():
+    foreign = replace(worker("a"), is_foreign=True)
+    own = worker("b")
+    assert choose(make_policy("tokenmill", KvIndex()), [foreign, own]) == "b"
+    assert choose(make_policy("tokenmill", index_of(a=8)), [foreign, own]) == "a"
+
+
 def test_an_unknown_policy_is_an_error():
     with pytest.raises(KeyError):
         make_policy("best", KvIndex())
