@@ -14,7 +14,13 @@ from pathlib import Path
 from services.cli.cluster.growth import Growth
 from services.cli.cluster.identity import identify
 from services.cli.cluster.options import LOOPBACK, ClusterOptions
-from services.cli.cluster.plan import Programs, engine_environment, nats_config, plan_cluster
+from services.cli.cluster.plan import (
+    TLS_VARIABLE,
+    Programs,
+    engine_environment,
+    nats_config,
+    plan_cluster,
+)
 from services.cli.cluster.ports import choose_ports
 from services.cli.cluster.state import ClusterState
 from services.cli.cluster.supervisor import ClusterPlan
@@ -81,7 +87,7 @@ def build_plan(options: ClusterOptions) -> ClusterPlan:
             phase="starting",
             supervisor=identify(os.getpid()),
             model_name=options.model_name,
-            http_url=f"http://{LOOPBACK}:{ports.gateways[0].http}",
+            http_url=f"{'https' if os.environ.get(TLS_VARIABLE) else 'http'}://{LOOPBACK}:{ports.gateways[0].http}",
             grpc_target=f"{LOOPBACK}:{ports.gateways[0].grpc}",
             nats_url=f"nats://{LOOPBACK}:{ports.nats}",
             traces_file=(

@@ -14,7 +14,7 @@ from services.cli.cluster.backoff import Backoff
 from services.cli.cluster.events import ClusterEvent, EventKind, Report
 from services.cli.cluster.identity import ProcessIdentity, identify
 from services.cli.cluster.plan import ProcessSpec
-from services.cli.cluster.readiness import is_ready
+from services.cli.cluster.readiness import is_ready, is_ready_over_tls
 from services.cli.cluster.state import ProcessState
 from services.cli.failure import CommandFailed
 
@@ -151,7 +151,7 @@ class Child:
         spec = self.spec
         began = self._first_started if not self._first_ready.done() else time.monotonic()
         # Polled: a port that opens in another process is no event that this one could wait for.
-        while not await is_ready(spec.grpc_port, spec.http_port, spec.http_path):  # noqa: ASYNC110
+        while not await _is_ready(spec):  # noqa: ASYNC110
             await asyncio.sleep(_POLL_S)
         self._is_ready = True
         self._on_change()
@@ -213,3 +213,9 @@ def _describe_exit(code: int) -> str:
     if code < 0:
         return f"killed by {signal.Signals(-code).name}"
     return f"exit status {code}"
+
+
+async def _is_ready(spec: ProcessSpec) -> bool:
+    if spec.has_tls and spec.http_port is not None:
+        return await is_ready_over_tls(spec.http_port, spec.http_path)
+    return await is_ready(spec.grpc_port, spec.http_port, spec.http_path)

@@ -59,6 +59,7 @@ class ProcessSpec:
         http_port: where http_path answers 200 when ready; None: it has none.
         grace_s: seconds from SIGTERM to SIGKILL.
         metrics_port: where Prometheus finds its metrics; None: it has none.
+        has_tls: both of its ports speak TLS.
     """
 
     name: str
@@ -71,6 +72,11 @@ class ProcessSpec:
     http_path: str = "/readyz"
     grace_s: float = STOP_GRACE_S
     metrics_port: int | None = None
+    has_tls: bool = False
+
+
+TLS_VARIABLE = "TOKENMILL_TLS_CERT_FILE"
+"""With it a gateway's ports speak TLS."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +135,8 @@ def plan_cluster(
             replace(
                 worker,
                 environment={**worker.environment, **own},
-                nice=0,
+                # One that only keeps time must not take it from those that it is there to test.
+                nice=LOW_PRIORITY if options.engine == "fake" else 0,
                 # Past its own drain, when there shall be fewer.
                 grace_s=options.drain_timeout_s + STOP_GRACE_S,
             )
@@ -149,6 +156,7 @@ def plan_cluster(
                 gateway,
                 environment={**gateway.environment, **own},
                 http_port=gateway_ports.http,
+                has_tls=bool(environment.get(TLS_VARIABLE)),
                 # Past its own drain: it cuts what is left by itself, with an answer to the client.
                 grace_s=options.drain_timeout_s + STOP_GRACE_S,
             )

@@ -129,3 +129,13 @@ def test_every_process_but_the_broker_tells_its_metrics():
     assert specs.pop("nats").metrics_port is None
     assert [spec.metrics_port for spec in specs.values()] == list(PORTS.metrics)
     assert specs["traces"].environment["TOKENMILL_METRICS_PORT"] == "11"
+
+
+def test_a_worker_that_only_keeps_time_takes_it_from_nobody():
+    assert {spec.nice for spec in plan(replace(OPTIONS, engine="fake")).values()} == {10}
+
+
+def test_gateways_are_asked_over_tls_when_they_speak_it():
+    specs = plan(TOKENMILL_TLS_CERT_FILE="/cert.pem")
+    assert [name for name, spec in specs.items() if spec.has_tls] == ["gateway-1", "gateway-2"]
+    assert not any(spec.has_tls for spec in plan().values())
