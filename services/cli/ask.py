@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from services.cli.chat_client import Question, key_headers
+from services.cli.chat_client import Question, authorities, key_headers
 from services.cli.chat_client import ask as ask_gateway
 from services.cli.cluster.state import running_cluster
 from services.cli.terminal import answer_line, err, out, write_text
@@ -56,6 +56,7 @@ def _first_model(url: str, api_key: str | None) -> str:
             f"{url.rstrip('/')}/v1/models",
             headers=key_headers(api_key),
             trust_env=False,
+            verify=authorities(),
             timeout=5.0,
         )
         return answer.raise_for_status().json()["data"][0]["id"]

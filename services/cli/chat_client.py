@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import ssl
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -76,6 +77,11 @@ class Answer:
         return self.output_tokens / self.total_s
 
 
+def authorities() -> ssl.SSLContext:
+    """Who may vouch for a gateway behind TLS: the system's authorities, or SSL_CERT_FILE's."""
+    return ssl.create_default_context()
+
+
 def key_headers(api_key: str | None) -> dict[str, str]:
     """Headers that show a key; none without one."""
     return {"authorization": f"Bearer {api_key}"} if api_key else {}
@@ -102,7 +108,11 @@ def ask(
     timeout = httpx.Timeout(question.timeout_s, connect=_CONNECT_TIMEOUT_S)
     # Without trust_env: a proxy of the user's shell cannot reach this machine's loopback.
     with httpx.Client(
-        base_url=url, timeout=timeout, trust_env=False, headers=key_headers(api_key)
+        base_url=url,
+        timeout=timeout,
+        trust_env=False,
+        verify=authorities(),
+        headers=key_headers(api_key),
     ) as client:
         return ask_with(client, question, on_text)
 

@@ -8,7 +8,7 @@ from itertools import takewhile
 from typing import Any
 
 from services.cli.ask import Gateway
-from services.cli.chat_client import key_headers
+from services.cli.chat_client import authorities, key_headers
 from services.cli.failure import CommandFailed
 from services.core.api_key import check_name
 from services.core.errors import InvalidRequest, NotFound
@@ -85,6 +85,7 @@ def _tokens_of_chat(gateway: Gateway, system: str, user: str) -> Sequence[int]:
             json={"model": gateway.model, "messages": messages},
             headers=key_headers(gateway.api_key),
             trust_env=False,
+            verify=authorities(),
             timeout=_TIMEOUT_S,
         )
         body: Any = answer.json()

@@ -164,11 +164,10 @@ def _check_host(wanted: Wanted) -> None:
 
 
 def _say_where(state: ClusterState) -> None:
-    scheme = state.http_url.partition(":")[0]
     for process in state.processes:
         if process.role == "gateway":
             err.print(
-                f"{process.name}: {scheme}://127.0.0.1:{process.http_port}"
+                f"{process.name}: {state.scheme}://127.0.0.1:{process.http_port}"
                 f"  grpc 127.0.0.1:{process.grpc_port}"
             )
     if state.asks_for_keys:

@@ -1,5 +1,6 @@
 import asyncio
 import datetime
+import ipaddress
 import ssl
 from pathlib import Path
 
@@ -19,9 +20,11 @@ from services.wire.inference import list_models_request_to_pb, list_models_respo
 from tests.gateway.conftest import Served
 from tests.gateway.fake_cluster import MODEL
 
+_NAMES = [x509.DNSName("localhost"), x509.IPAddress(ipaddress.IPv4Address("127.0.0.1"))]
+
 
 def write_certificate(folder: Path, name: str) -> None:
-    """A certificate for localhost that signs itself, with its key."""
+    """A certificate for this machine that signs itself, with its key."""
     key = ec.generate_private_key(ec.SECP256R1())
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
     now = datetime.datetime.now(datetime.UTC)
@@ -33,7 +36,7 @@ def write_certificate(folder: Path, name: str) -> None:
         .serial_number(x509.random_serial_number())
         .not_valid_before(now - datetime.timedelta(days=1))
         .not_valid_after(now + datetime.timedelta(days=1))
-        .add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), critical=False)
+        .add_extension(x509.SubjectAlternativeName(_NAMES), critical=False)
         .sign(key, hashes.SHA256())
     )
     pem = serialization.Encoding.PEM

@@ -13,7 +13,7 @@ import httpx
 from services.cli.ask import Gateway
 from services.cli.chat.conversation import Conversation, Wishes
 from services.cli.chat.screen import Screen
-from services.cli.chat_client import key_headers
+from services.cli.chat_client import authorities, key_headers
 
 _PROMPT = "> "
 _CONNECT_TIMEOUT_S = 5.0
@@ -31,6 +31,7 @@ def chat(gateway: Gateway, wishes: Wishes, session_id: str | None, *, as_json: b
         base_url=gateway.url,
         timeout=httpx.Timeout(_READ_TIMEOUT_S, connect=_CONNECT_TIMEOUT_S),
         trust_env=False,
+        verify=authorities(),
         headers=key_headers(gateway.api_key),
     ) as client:
         conversation = Conversation(client, gateway.model, wishes, session_id)

@@ -70,6 +70,11 @@ class ClusterState:
     processes: tuple[ProcessState, ...] = ()
     scale_error: str = ""
 
+    @property
+    def scheme(self) -> str:
+        """What its gateways speak: http or https."""
+        return self.http_url.partition(":")[0]
+
     def is_alive(self) -> bool:
         """Whether its supervisor still runs."""
         return self.supervisor.is_alive()

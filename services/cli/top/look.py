@@ -11,7 +11,7 @@ from typing import Any
 
 import httpx
 
-from services.cli.chat_client import key_headers
+from services.cli.chat_client import authorities, key_headers
 from services.cli.cluster.state import ClusterState, ProcessState, running_cluster
 from services.cli.failure import CommandFailed
 from services.cli.top.figures import ProcessFigures, Scrape, figures_between, read_scrape
@@ -92,18 +92,20 @@ class Watch:
         return asyncio.run(self._look(state))
 
     async def _look(self, state: ClusterState) -> Look:
-        async with httpx.AsyncClient(timeout=_TIMEOUT_S, trust_env=False) as client:
+        async with httpx.AsyncClient(
+            timeout=_TIMEOUT_S, trust_env=False, verify=authorities()
+        ) as client:
             gateways = [one for one in state.processes if one.role == "gateway"]
             told = [one for one in state.processes if one.metrics_port is not None]
             live, figures = await asyncio.gather(
-                asyncio.gather(*(self._live(client, one) for one in gateways)),
+                asyncio.gather(*(self._live(client, one, state.scheme) for one in gateways)),
                 asyncio.gather(*(self._figures(client, one) for one in told)),
             )
         processes = dict(zip((one.name for one in told), figures, strict=True))
         return Look(state, [one for one in live if one is not None], processes)
 
-    async def _live(self, client: httpx.AsyncClient, gateway: ProcessState) -> Any:
-        url = f"http://127.0.0.1:{gateway.http_port}/api/v1/live"
+    async def _live(self, client: httpx.AsyncClient, gateway: ProcessState, scheme: str) -> Any:
+        url = f"{scheme}://127.0.0.1:{gateway.http_port}/api/v1/live"
         try:
             reply = await client.get(url, headers=key_headers(self.api_key))
         except httpx.HTTPError:

@@ -69,3 +69,8 @@ def test_a_process_id_that_is_used_again_is_not_the_supervisor(tmp_path: Path):
     write_state(tmp_path, replace(some_state(tmp_path), supervisor=stranger))
     with pytest.raises(CommandFailed, match="no cluster runs here"):
         running_cluster(tmp_path)
+
+
+@pytest.mark.parametrize("scheme", ["http", "https"])
+def test_a_state_tells_what_its_gateways_speak(tmp_path: Path, scheme: str):
+    assert replace(some_state(tmp_path), http_url=f"{scheme}://127.0.0.1:8080").scheme == scheme
