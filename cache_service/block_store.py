@@ -87,7 +87,7 @@ class BlockStore:
     ) -> int:
         """A request uses a chain: how many blocks are here of those that the reader lacks?
 
-        Leases them, and counts hits and misses.
+        Leases them, and counts hits and misses. `settle` does the rest, when the reader has gone.
 
         Args:
             hashes: the whole chain, from its first block on.
@@ -156,6 +156,10 @@ class BlockStore:
         elif outcome is not PutOutcome.PRESENT:
             self.counters.num_rejected += 1
         return outcome
+
+    def settle(self) -> None:
+        """Lets the policies learn of lookups; before the next put at the latest."""
+        self._policies.settle()
 
     def sweep(self) -> int:
         """Lets go of blocks that were unused for `ttl_s`; returns how many."""

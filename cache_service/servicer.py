@@ -87,6 +87,8 @@ class CacheServicer(CacheServiceServicer):
             num_blocks = self._store.lookup(
                 query.hashes, query.layout, query.tenant, num_held=query.num_held
             )
+            # Once the answer is on its way.
+            asyncio.get_running_loop().call_soon(self._store.memory.settle)
         _set_num_blocks(num_blocks)
         arena = self._store.arena
         response = lookup_response_to_pb(

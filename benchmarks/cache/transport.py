@@ -27,7 +27,7 @@ from services.runtime.shared_memory import CacheTransport
 from services.wire.cache import BlockQuery
 from worker.cache.block_check import check_blocks
 from worker.cache.client import CacheClient
-from worker.cache.fetch import CHECKED_AT_ONCE
+from worker.cache.fetch import batches
 from worker.engine.block_import import copy_blocks
 from worker.engine.kv_pool import KvPool, block_bytes
 
@@ -131,20 +131,12 @@ async def _fetch(
     at_s = took(f"{name}_call", at_s)
     assert len(blocks) == len(chain), "blocks are missing"
     # As in a worker: some are summed up while others are copied.
-    starts = range(0, len(blocks), CHECKED_AT_ONCE)
-    checks = [
-        _checker.submit(
-            check_blocks,
-            blocks[start : start + CHECKED_AT_ONCE],
-            hashes[start : start + CHECKED_AT_ONCE],
-            LAYOUT,
-        )
-        for start in starts
-    ]
-    for start, check in zip(starts, checks, strict=True):
+    parts = list(batches(len(blocks)))
+    checks = [_checker.submit(check_blocks, blocks[some], hashes[some], LAYOUT) for some in parts]
+    for some, check in zip(parts, checks, strict=True):
         checked = check.result()
         assert not checked.fault, checked.fault
-        num_copied = copy_blocks(pool, list(enumerate(checked.blocks, start)))
+        num_copied = copy_blocks(pool, list(enumerate(checked.blocks, some.start)))
         assert num_copied == len(checked.blocks), "a block was overwritten"
     took(f"{name}_use", at_s)
     took(name, started_s)

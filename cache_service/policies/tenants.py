@@ -18,22 +18,31 @@ class TenantPolicies:
     def __init__(self, new_policy: PolicyFactory) -> None:
         self._new_policy = new_policy
         self._policies: dict[str, EvictionPolicy] = {}
+        self._uses: list[tuple[str, Sequence[BlockHash], float]] = []
 
     def of(self, tenant: str) -> EvictionPolicy:
         """The tenant's policy, made if there is none."""
+        self.settle()
         policy = self._policies.get(tenant)
         if policy is None:
             policy = self._policies[tenant] = self._new_policy()
         return policy
 
     def used(self, tenant: str, chain: Sequence[BlockHash], now_s: float) -> None:
-        """As EvictionPolicy.used; nothing for a tenant that never had a block."""
-        policy = self._policies.get(tenant)
-        if policy is not None and chain:
-            policy.used(chain, now_s)
+        """As EvictionPolicy.used, by `settle`; nothing for a tenant that never had a block."""
+        self._uses.append((tenant, chain, now_s))
+
+    def settle(self) -> None:
+        """Tells policies of uses; done before anything else is asked of them."""
+        uses, self._uses = self._uses, []
+        for tenant, chain, now_s in uses:
+            policy = self._policies.get(tenant)
+            if policy is not None and chain:
+                policy.used(chain, now_s)
 
     def coldest_first(self, tenant: str, now_s: float) -> Iterator[BlockHash]:
         """As EvictionPolicy.coldest_first."""
+        self.settle()
         policy = self._policies.get(tenant)
         return policy.coldest_first(now_s) if policy else iter(())
 
@@ -44,6 +53,7 @@ class TenantPolicies:
             tenant: whose it was.
             holders: tenants that have blocks.
         """
+        self.settle()
         self._policies[tenant] = self._policies.pop(tenant)
         resting = [name for name in self._policies if name not in holders]
         for name in resting[:-_MAX_RESTING]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Protocol
@@ -28,11 +28,21 @@ from worker.engine.port import Engine
 log = get_logger(__name__)
 
 CHECKED_AT_ONCE = 12
-"""Blocks that are checked while those before them are copied into the pool."""
-
+_CHECKED_FIRST = 2
 
 NEW_SHARE = 0.2
 """Of the newest fetch in `block_s`: some ten fetches are remembered."""
+
+
+def batches(num_blocks: int) -> Iterator[slice]:
+    """Blocks that are checked while those before them are copied into the pool.
+
+    Copying takes longer, and cannot begin before the first are checked: so those are few.
+    """
+    start, size = 0, _CHECKED_FIRST
+    while start < num_blocks:
+        yield slice(start, start + size)
+        start, size = start + size, min(2 * size, CHECKED_AT_ONCE)
 
 
 class PrefixFetcher(Protocol):
@@ -171,8 +181,7 @@ class CacheFetcher:
         self, received: Sequence[BlockPayload], hashes: Sequence[BlockHash]
     ) -> tuple[int, str]:
         num_used = 0
-        for start in range(0, len(received), CHECKED_AT_ONCE):
-            some = slice(start, start + CHECKED_AT_ONCE)
+        for some in batches(len(received)):
             # Checksums over many megabytes would hold up everybody's tokens.
             checked = await asyncio.to_thread(
                 check_blocks, received[some], hashes[some], self._engine.layout

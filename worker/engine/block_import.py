@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import Protocol
 
 import structlog
@@ -14,9 +13,6 @@ from worker.engine.runner import StepRunner
 
 log = structlog.get_logger(__name__)
 
-_MIN_SHARED = 4
-"""With fewer blocks, waking the second thread costs more than it gains."""
-
 _Placed = tuple[int, BlockPayload]
 
 
@@ -26,10 +22,6 @@ class BlockMemory(Protocol):
     def import_block(self, block_id: int, content: bytes | memoryview) -> None:
         """As StepRunner.import_block."""
         ...
-
-
-# Copying sets the interpreter free. Steps wait meanwhile: two threads hold them up half as long.
-_second_thread = ThreadPoolExecutor(1, "block-import")
 
 
 def import_into_pool(pool: BlockPool, runner: StepRunner, payloads: Sequence[BlockPayload]) -> None:
@@ -49,13 +41,17 @@ def import_into_pool(pool: BlockPool, runner: StepRunner, payloads: Sequence[Blo
 
 def copy_blocks(memory: BlockMemory, placed: Sequence[_Placed]) -> int:
     """Copies blocks to their places; how many of them, from the first on, are right."""
-    if len(placed) < _MIN_SHARED:
-        return _copy_some(memory, placed)
-    middle = len(placed) // 2
-    rest = _second_thread.submit(_copy_some, memory, placed[middle:])
-    num_right = _copy_some(memory, placed[:middle])
-    num_rest = rest.result()
-    return num_right if num_right < middle else middle + num_rest
+    for num_right, (block_id, payload) in enumerate(placed):
+        try:
+            memory.import_block(block_id, payload.data)
+        except Exception:
+            # A cache can only help: whatever is wrong with its block costs a recompute, not a step.
+            log.exception("blocks.import_failed", size_bytes=len(payload.data))
+            return num_right
+        if not payload.is_current():
+            log.warning("blocks.import_overwritten", size_bytes=len(payload.data))
+            return num_right
+    return len(placed)
 
 
 def _placed(pool: BlockPool, layout: str, payloads: Sequence[BlockPayload]) -> list[_Placed]:
@@ -74,17 +70,3 @@ def _placed(pool: BlockPool, layout: str, payloads: Sequence[BlockPayload]) -> l
         hashes.add(payload.block_hash)
         placed.append((block_ids[0], payload))
     return placed
-
-
-def _copy_some(memory: BlockMemory, placed: Sequence[_Placed]) -> int:
-    for num_right, (block_id, payload) in enumerate(placed):
-        try:
-            memory.import_block(block_id, payload.data)
-        except Exception:
-            # A cache can only help: whatever is wrong with its block costs a recompute, not a step.
-            log.exception("blocks.import_failed", size_bytes=len(payload.data))
-            return num_right
-        if not payload.is_current():
-            log.warning("blocks.import_overwritten", size_bytes=len(payload.data))
-            return num_right
-    return len(placed)

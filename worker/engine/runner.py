@@ -57,7 +57,7 @@ class StepResult:
 class StepRunner(Protocol):
     """Computes steps and owns the memory of the K/V blocks.
 
-    Called from one thread at a time, but for `export_block` and `import_block`.
+    Called from one thread at a time, but for `export_block`.
     """
 
     @property
@@ -111,7 +111,7 @@ class StepRunner(Protocol):
         ...
 
     def import_block(self, block_id: int, content: bytes | memoryview) -> None:
-        """Overwrites one block. No step runs meanwhile; another block may be imported.
+        """Overwrites one block.
 
         Raises:
             ValueError: not the size of a block.
