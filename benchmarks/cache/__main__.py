@@ -8,6 +8,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import structlog
+
 from benchmarks.cache.command import compare_policies
 from benchmarks.cache.misses import MissPlan, measure_misses
 from benchmarks.cache.plot import plot
@@ -77,6 +79,8 @@ def main() -> int:
 
 
 def _transport(*, as_json: bool) -> int:
+    # The answer alone goes to stdout.
+    structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
     # What it needs is heavy, and of no use to a replay.
     from benchmarks.cache.transport import NoService, TransportPlan, measure_transport
     from benchmarks.quiet import alone
