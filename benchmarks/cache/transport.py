@@ -215,4 +215,4 @@ def _service(plan: TransportPlan) -> Iterator[int]:
         raise NoService("the cache service ended before it listened")
     finally:
         process.terminate()
-        process.wait()
+        process.communicate()
