@@ -60,11 +60,8 @@ PARTS: tuple[Part, ...] = (
     Part("quality", ("quality", "--json", "--precisions", "fp32,int8", "--tokens", "8192")),
     Part("batching", ("batching", "--json")),
     Part("second-turns", ("sessions", "--json", "--only", "second-turns", "--turns", "8")),
-    Part(
-        "conversations",
-        ("sessions", "--json", "--only", "conversations", "--conversations", "20"),
-    ),
+    Part("conversations", ("sessions", "--json", "--only", "conversations")),
     Part("users", ("gateway", "--json", "--streams", "1000", "--tokens", "100", "--rate", "10")),
     Part("profiles", ("profiles", "--json", "--loads", "chat,batch", "--rounds", "1")),
 )  # fmt: skip
-"""Each takes a minute or two on two free cores."""
+"""Each takes a minute or two on two free cores, conversations seven."""
