@@ -20,8 +20,9 @@ function Chart({ title, xs, ys }) {
   const plot = useRef(null);
   const latest = ys.at(-1);
   useEffect(() => {
-    // Readable on both themes, which may change while the chart stands.
-    const axis = { stroke: "#84918d", grid: { show: false }, ticks: { show: false } };
+    // Asked for at each drawing: the theme may change while the chart stands.
+    const color = (name) => getComputedStyle(box.current).getPropertyValue(name).trim();
+    const axis = { stroke: () => color("--dim"), grid: { show: false }, ticks: { show: false } };
     // Seconds before now: what a watcher asks for, and short enough for a small chart.
     const ago = (chart, splits) => splits.map((at) => `${Math.round(at - chart.scales.x.max)} s`);
     plot.current = new uPlot(
@@ -29,7 +30,7 @@ function Chart({ title, xs, ys }) {
         width: box.current.clientWidth, height: 110, legend: { show: false }, cursor: { show: false },
         scales: { y: { range: (_, low, high) => [0, Math.max(high, 1)] } },
         axes: [{ ...axis, size: 24, space: 70, values: ago }, { ...axis, size: 48 }],
-        series: [{}, { stroke: "#0f766e", width: 2, fill: "#0f766e22", spanGaps: true, points: { show: false } }],
+        series: [{}, { stroke: () => color("--accent"), width: 2, fill: () => `${color("--accent")}22`, spanGaps: true, points: { show: false } }],
       },
       [xs, ys], box.current,
     );
