@@ -62,9 +62,10 @@ def measure_streams(target: Target, plan: StreamPlan, log_file: Path) -> dict[st
 
     Returns:
         streams, completed, gaps (tokens missing from answers), itl_p99_ratio (99th percentile of
-        the times between tokens, over the workers' own pace), cpu_us_per_token (of the gateway's
-        process), added_ttft_ms_p50 (beyond one step of the fake worker, alone), cpu_shares (of
-        one CPU, by process, while streams ran).
+        the times between tokens, over the workers' own pace), itl_p99_ratio_at_once (of those
+        times while all streams ran: after the last began, before the first ended),
+        cpu_us_per_token (of the gateway's process), added_ttft_ms_p50 (beyond one step of the fake
+        worker, alone), cpu_shares (of one CPU, by process, while streams ran).
 
     Raises:
         ChildFailed: the client's process broke down.
@@ -86,7 +87,8 @@ def measure_streams(target: Target, plan: StreamPlan, log_file: Path) -> dict[st
         "streams": plan.num_streams,
         "completed": sum(one.num_tokens == plan.num_tokens for one in whole),
         "gaps": plan.num_streams * plan.num_tokens - num_tokens,
-        "itl_p99_ratio": round(percentile(gaps_s, 0.99) / plan.step_s, 3) if gaps_s else None,
+        "itl_p99_ratio": _ratio(gaps_s, plan.step_s),
+        "itl_p99_ratio_at_once": _ratio(gaps_at_once(whole), plan.step_s),
         "cpu_us_per_token": _us_each(cpu_s["gateway"], num_tokens),
         "added_ttft_ms_p50": (
             round((percentile(firsts_s, 0.5) - plan.step_s) * 1000, 2) if firsts_s else None
@@ -114,6 +116,24 @@ def _us_each(seconds: float, num_tokens: int) -> float | None:
 
 def _ms(values_s: Sequence[float], share: float) -> float | None:
     return round(percentile(values_s, share) * 1000, 1) if values_s else None
+
+
+def gaps_at_once(streams: Sequence[Stream]) -> list[float]:
+    """Times between tokens while all streams had begun and none had ended."""
+    if not streams or not all(one.arrivals_s for one in streams):
+        return []
+    since_s = max(one.arrivals_s[0] for one in streams)
+    until_s = min(one.arrivals_s[-1] for one in streams)
+    return [
+        later - earlier
+        for one in streams
+        for earlier, later in pairwise(one.arrivals_s)
+        if since_s <= earlier and later <= until_s
+    ]
+
+
+def _ratio(gaps_s: Sequence[float], step_s: float) -> float | None:
+    return round(percentile(gaps_s, 0.99) / step_s, 3) if gaps_s else None
 
 
 def _gaps(arrivals_s: Sequence[float]) -> list[float]:

@@ -128,9 +128,7 @@ class Choice:
             try:
                 self._push(sink)
             except Exception as exc:
-                # Raised here it would break the worker's stream, which carries many requests.
-                log.error("answer.failed", exc_info=exc)
-                self._live.fail(TokenmillError("the answer could not be written"))
+                self._break_off(exc)
             return True
 
         self._live.push = push
@@ -153,11 +151,19 @@ class Choice:
             ready_ns = time.time_ns()
             self.num_tokens += 1
             self.texts.append(found.text)
-            take_text(found.json)
+            try:
+                take_text(found.json)
+            except Exception as exc:
+                self._break_off(exc)
             times.add(arrived_ns, ready_ns, time.time_ns())
             return True
 
         return push_next
+
+    def _break_off(self, error: Exception) -> None:
+        # Raised it would break the worker's stream, which carries many requests.
+        log.error("answer.failed", exc_info=error)
+        self._live.fail(TokenmillError("the answer could not be written"))
 
     def _push(self, sink: PieceSink) -> None:
         live = self._live
