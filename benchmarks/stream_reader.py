@@ -23,8 +23,8 @@ _TEXT = b'"text":"'
 _NO_TEXT = b'"text":""'
 _DONE = b"data: [DONE]"
 _NUM_TOKENS = re.compile(rb'"completion_tokens":(\d+)')
-_NICENESS = 15
-"""The gateway's work comes first, which is niced itself: a client elsewhere would not slow it."""
+_NICENESS = 5
+"""The gateway's work comes first: a client elsewhere would not slow it."""
 
 
 @dataclass(slots=True)

@@ -135,8 +135,7 @@ def plan_cluster(
             replace(
                 worker,
                 environment={**worker.environment, **own},
-                # One that only keeps time must not take it from those that it is there to test.
-                nice=LOW_PRIORITY if options.engine == "fake" else 0,
+                nice=0,
                 # Past its own drain, when there shall be fewer.
                 grace_s=options.drain_timeout_s + STOP_GRACE_S,
             )
@@ -164,7 +163,11 @@ def plan_cluster(
     broker, *others = specs
     # A process that was added later bears a port of its own; see services.cli.cluster.growth.
     told = [with_metrics(*pair) for pair in zip(others, ports.metrics, strict=False)]
-    return broker, *told, *others[len(told) :]
+    planned = (broker, *told, *others[len(told) :])
+    if options.engine == "fake":
+        # Workers that only keep time need no CPU that the others would have to leave them.
+        return tuple(replace(spec, nice=0) for spec in planned)
+    return planned
 
 
 def with_metrics(spec: ProcessSpec, port: int) -> ProcessSpec:

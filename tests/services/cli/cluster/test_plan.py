@@ -131,8 +131,8 @@ def test_every_process_but_the_broker_tells_its_metrics():
     assert specs["traces"].environment["TOKENMILL_METRICS_PORT"] == "11"
 
 
-def test_a_worker_that_only_keeps_time_takes_it_from_nobody():
-    assert {spec.nice for spec in plan(replace(OPTIONS, engine="fake")).values()} == {10}
+def test_for_workers_that_only_keep_time_nobody_gives_way():
+    assert {spec.nice for spec in plan(replace(OPTIONS, engine="fake")).values()} == {0}
 
 
 def test_gateways_are_asked_over_tls_when_they_speak_it():
