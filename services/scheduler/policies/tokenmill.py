@@ -44,7 +44,7 @@ class CostWeights:
             cost the same otherwise are kept equally full, however little a decode adds to a step.
     """
 
-    own_prefill: float = 4.0
+    own_prefill: float = 6.0
     behind: float = 2.0
     foreign: float = 1.0
     decode_steps: float = 90.0
