@@ -14,13 +14,14 @@ from cache_service.policies.shadow import Shadow
 from cache_service.policies.simple import LfuPolicy, LruPolicy
 from services.core.blocks import BlockHash
 
-_LUCK_HITS, _LUCK_SHARE = 60.0, 0.02
+_LUCK_HITS, _LUCK_SHARE = 60.0, 0.005
 """An expert that is behind the best by so many hits, or by so much of the best one's, has 1/e of a
 voice. With less luck decides who is heard; with more the worse outvote the better."""
 
 _FULL_VOICE = 16
-_REWEIGH = 64
-"""Requests after which voices are worked out anew; all blocks are ranked anew if they changed."""
+_MIN_REWEIGH, _RANKED_PER_REQUEST = 32, 256
+"""Voices are worked out anew after so many requests, or so many that not more blocks than this are
+ranked anew for each."""
 
 _SHORTER = 3.0
 """A second frequency fades so much sooner: how long popularity lasts is a workload's own."""
@@ -111,7 +112,7 @@ class HybridPolicy:
             if expert.voice:
                 self._leaves.changed(access.evicted)
         self._num_requests += 1
-        if self._num_requests % _REWEIGH == 0:
+        if self._num_requests >= self._weigh_at:
             self._weigh()
         leaves, tick = self._leaves, next(self._ticks)
         for block_hash in chain:
@@ -151,6 +152,8 @@ class HybridPolicy:
         return self._leaves.lowest_first()
 
     def _weigh(self) -> None:
+        pause = max(_MIN_REWEIGH, len(self._leaves) // _RANKED_PER_REQUEST)
+        self._weigh_at = self._num_requests + pause
         best = max(expert.score for expert in self._experts)
         luck = max(_LUCK_HITS, _LUCK_SHARE * best)
         before = [expert.voice for expert in self._experts]
