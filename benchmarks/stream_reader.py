@@ -29,7 +29,7 @@ _NICENESS = 5
 
 @dataclass(slots=True)
 class Stream:
-    """One answer: when it was asked, when events came, and whether it came to its end.
+    """One answer: when it was asked over its connection, when events came, and whether it ended.
 
     Attributes:
         num_tokens: as the stream's own usage says.
@@ -95,10 +95,10 @@ def read_streams(order: Order) -> list[Stream]:
         if len(began) < order.num_streams:
             wait_s = started_s + order.ramp_s * len(began) / order.num_streams - clock()
             if wait_s <= 0:
+                opened = _open(order)
                 began.append(clock())
                 reads.append([])
-                opened = _open(order, payload)
-                if opened is not None:
+                if opened is not None and _sent(opened, payload):
                     sockets[opened.fileno()] = opened
                     reads_of[opened.fileno()] = reads[-1]
                     poll.register(opened.fileno(), select.EPOLLIN)
@@ -119,14 +119,21 @@ def read_streams(order: Order) -> list[Stream]:
     return [stream_of(*one) for one in zip(began, reads, strict=True)]
 
 
-def _open(order: Order, payload: bytes) -> socket.socket | None:
+def _open(order: Order) -> socket.socket | None:
     try:
-        opened = socket.create_connection((order.host, order.port), timeout=_TIMEOUT_S)
+        return socket.create_connection((order.host, order.port), timeout=_TIMEOUT_S)
+    except OSError:
+        return None
+
+
+def _sent(opened: socket.socket, payload: bytes) -> bool:
+    try:
         opened.sendall(payload)
         opened.setblocking(False)
     except OSError:
-        return None
-    return opened
+        opened.close()
+        return False
+    return True
 
 
 def _payload(order: Order) -> bytes:

@@ -28,8 +28,9 @@ def gateway(plan: StreamPlan) -> dict[str, Any]:
         TOKENMILL_MAX_BATCHED_TOKENS=str(max(2048, 16 * plan.num_streams)),
         TOKENMILL_NUM_BLOCKS=str(plan.num_streams * (plan.num_tokens // 32 + 3)),
         TOKENMILL_MAX_LIVE_REQUESTS=str(2 * plan.num_streams),
-        # What is measured is the gateway, not the export of its spans.
+        # What is measured is the gateway, not the export of its spans nor the K/V cache.
         OTEL_SDK_DISABLED="true",
+        TOKENMILL_PREFIX_CACHE="false",
     )
     with own_cluster(model=None, engine="fake", dtype=None) as state:
         entry = next(one for one in state.processes if one.role == "gateway")
