@@ -13,7 +13,7 @@ import httpx
 
 from benchmarks.children import Child, ChildFailed
 from benchmarks.overhead import Timing
-from services.cli.chat_client import Question, ask_with
+from services.cli.chat.client import Question, ask_with
 from services.cli.failure import CommandFailed
 
 _TIMEOUT_S = 600.0

@@ -12,7 +12,7 @@ from gateway.catalog import ServedModel
 from gateway.length import fit_answer
 from gateway.prompts import PromptReader
 from gateway.quota.quotas import Grant
-from gateway.request_ids import choice_request_id
+from gateway.requests.request_ids import choice_request_id
 from gateway.sessions.sessions import Turn
 from gateway.sessions.trimming import trim
 from services.core.request import QueuedRequest

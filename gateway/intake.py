@@ -12,25 +12,25 @@ from functools import partial
 from opentelemetry import trace
 
 from gateway.admission import Admission, num_tokens_of
-from gateway.answer import Answer, usage_so_far
 from gateway.ask import Ask, ChatPrompt
 from gateway.catalog import Catalog, ServedModel
-from gateway.choice import Choice
-from gateway.dispatch import Dispatcher
-from gateway.drain_rate import DrainRate
-from gateway.live_request import LiveRequest
-from gateway.live_requests import LiveRequests
 from gateway.loss_order import Newcomer
 from gateway.metrics import REQUESTS_REFUSED
 from gateway.prompts import PromptReader, too_late
-from gateway.queue_watch import QueueWatch
+from gateway.queue.dispatch import Dispatcher
+from gateway.queue.drain_rate import DrainRate
+from gateway.queue.queue_watch import QueueWatch
 from gateway.quota.quotas import Grant, Quotas
-from gateway.record import AnswerRecord
+from gateway.quota.usage_book import UsageBook
+from gateway.requests.answer import Answer, usage_so_far
+from gateway.requests.choice import Choice
+from gateway.requests.live_request import LiveRequest
+from gateway.requests.live_requests import LiveRequests
+from gateway.requests.record import AnswerRecord
 from gateway.results.replay import ReplayedRequest
 from gateway.results.result_cache import Lookup, ResultCache
 from gateway.sessions.sessions import Sessions, Turn
 from gateway.text.text_stream import TextStream
-from gateway.usage_book import UsageBook
 from services.core.caller import Scope
 from services.core.errors import (
     Overloaded,

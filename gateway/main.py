@@ -15,32 +15,32 @@ from gateway.access.authenticator import Authenticator
 from gateway.access.key_ring import KeyRing
 from gateway.access.token_verifier import verifier_of
 from gateway.catalog import Catalog, Tokenizing
-from gateway.dead_letter_watch import DeadLetterWatch
-from gateway.delivery_servicer import DeliveryServicer
-from gateway.dispatch import Dispatcher, RequestBus
+from gateway.grpc.inference_servicer import InferenceServicer
+from gateway.grpc.open_inference_servicer import OpenInferenceServicer
 from gateway.http.app import HttpParts, build_app
 from gateway.http.responses.shelf import Shelf
-from gateway.http_server import HttpServer
-from gateway.inference_servicer import InferenceServicer
+from gateway.http.server import HttpServer
 from gateway.intake import Intake
-from gateway.live_requests import LiveRequests
 from gateway.live_view.heartbeats import follow_heartbeats
 from gateway.live_view.recent import RECENT
 from gateway.live_view.snapshot import LiveView
 from gateway.live_view.worker_board import WorkerBoard
 from gateway.metrics import watch_live_requests
-from gateway.open_inference_servicer import OpenInferenceServicer
 from gateway.prompts import PromptReader
-from gateway.queue_watch import QueueWatch
+from gateway.queue.dead_letter_watch import DeadLetterWatch
+from gateway.queue.dispatch import Dispatcher, RequestBus
+from gateway.queue.queue_watch import QueueWatch
+from gateway.queue.refusal_watch import RefusalWatch
 from gateway.quota.quotas import Quotas
+from gateway.quota.usage_book import UsageBook
 from gateway.readiness import Readiness, follow_readiness
-from gateway.refusal_watch import RefusalWatch
+from gateway.requests.live_requests import LiveRequests
 from gateway.results.result_cache import ResultCache
 from gateway.sessions.sessions import Sessions
 from gateway.settings import GatewaySettings
 from gateway.stores import Stores, open_stores
 from gateway.tokenizer_client import TokenizerClient
-from gateway.usage_book import UsageBook
+from gateway.workers.delivery_servicer import DeliveryServicer
 from services.core.caller import NO_LIMITS, Limits
 from services.core.errors import Overloaded
 from services.runtime.addresses import own_address

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from prometheus_client import Counter, Gauge, Histogram
 
-from gateway.live_requests import LiveRequests
+from gateway.requests.live_requests import LiveRequests
 from services.runtime import names
 from services.runtime.bounded_label import TENANT_LABEL
 

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from gateway.access.key_ring import AccessBucket
 from gateway.http.responses.shelf import ShelfBucket
 from gateway.quota.quotas import QuotaBucket
+from gateway.quota.usage_book import MAX_DAYS, UsageBucket
 from gateway.results.result_cache import ResultBucket
 from gateway.sessions.bucket import SessionBucket
 from gateway.sessions.sessions import SessionStore
 from gateway.settings import GatewaySettings
-from gateway.usage_book import MAX_DAYS, UsageBucket
 from services.runtime.bounded_bucket import BoundedBucket
 from services.runtime.bus import Bus
 from services.runtime.key_value import KeyValueBucket

@@ -20,30 +20,30 @@ from services.runtime.lifecycle import Process, run_process
 from services.runtime.logs import get_logger
 from services.runtime.naming_watch import NamingWatch, naming_bucket
 from services.runtime.rpc_server import RpcServer
-from worker.attempt_runner import AttemptRunner
-from worker.attempts import AttemptTable
 from worker.cache.fetch import CacheFetcher, FetchTimeouts, NoFetcher
 from worker.cache.offer import CacheOffers, NoOffers
 from worker.cache.shards import CacheShards
-from worker.circuit_breaker import CircuitBreaker
+from worker.delivery.attempt_runner import AttemptRunner
+from worker.delivery.attempts import AttemptTable
+from worker.delivery.circuit_breaker import CircuitBreaker
+from worker.delivery.gateway_streams import GatewayStreams
+from worker.delivery.job import AdmissionRules, Job
+from worker.delivery.step_router import StepRouter
 from worker.engine.factory import build_engine
 from worker.engine.port import Engine
 from worker.engine_bridge import EngineBridge, StepNews
 from worker.fake_engine_settings import fake_model_from
-from worker.gateway_streams import GatewayStreams
-from worker.gpu_meter import open_gpu_meter
-from worker.heartbeat import Heart, WorkerFacts, WorkerIdentity, worker_state
-from worker.job import AdmissionRules, Job
-from worker.kv_events import KvEventLog
-from worker.kv_publisher import KvPublisher
-from worker.load_signal import LoadSignal
-from worker.metrics import WorkerMetrics
+from worker.reports.gpu_meter import open_gpu_meter
+from worker.reports.heartbeat import Heart, WorkerFacts, WorkerIdentity, worker_state
+from worker.reports.kv_events import KvEventLog
+from worker.reports.kv_publisher import KvPublisher
+from worker.reports.load_signal import LoadSignal
+from worker.reports.metrics import WorkerMetrics
+from worker.reports.state_collector import StateCollector, ToldLoad
+from worker.reports.step_meter import StepMeter
+from worker.reports.tenant_outputs import TenantOutputs
 from worker.servicer import WorkerServicer
 from worker.settings import WorkerSettings
-from worker.state_collector import StateCollector, ToldLoad
-from worker.step_meter import StepMeter
-from worker.step_router import StepRouter
-from worker.tenant_outputs import TenantOutputs
 from worker.threads import in_daemon_thread
 
 log = get_logger(__name__)

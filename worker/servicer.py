@@ -11,8 +11,8 @@ from tokenmill.v1.worker_pb2_grpc import WorkerServiceServicer
 from services.core.errors import Overloaded
 from services.wire.kv_events import snapshot_to_pb
 from services.wire.worker import submit_request_from_pb, submit_response_to_pb
-from worker.attempt_runner import AttemptRunner
-from worker.kv_events import KvEventLog
+from worker.delivery.attempt_runner import AttemptRunner
+from worker.reports.kv_events import KvEventLog
 
 
 class WorkerServicer(WorkerServiceServicer):

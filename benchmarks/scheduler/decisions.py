@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from gateway.queue_watch import QueueWatch
+from gateway.queue.queue_watch import QueueWatch
 from services.core.blocks import BLOCK_HASH_BYTES, BlockHash
 from services.core.errors import Overloaded
 from services.core.kv_events import KvSnapshot
@@ -18,8 +18,8 @@ from services.core.queue_status import BandStatus, QueueStatus
 from services.core.request import QueuedRequest, RequestClass
 from services.core.sampling import SamplingParams
 from services.scheduler.batching import BatchLimits, form_batches
-from services.scheduler.fleet import Fleet
-from services.scheduler.kv_index import KvIndex
+from services.scheduler.fleet.fleet import Fleet
+from services.scheduler.fleet.kv_index import KvIndex
 from services.scheduler.order import FairOrder, HeldRequest
 from services.scheduler.policies.tokenmill import TokenmillPolicy
 from services.wire.subjects import lane_of

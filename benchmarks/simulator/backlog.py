@@ -11,7 +11,7 @@ from services.core.blocks import BlockHash
 from services.core.request import QueuedRequest
 from services.core.sampling import SamplingParams
 from services.scheduler.order import HeldRequest
-from services.scheduler.pull_plan import Demand, LaneState, plan_pulls
+from services.scheduler.queue.pull_plan import Demand, LaneState, plan_pulls
 from services.wire.subjects import lane_of
 
 _MS = 1000.0

@@ -14,7 +14,7 @@ from benchmarks.simulator.sequence import SimulatedSequence
 from benchmarks.simulator.trace import TraceRequest
 from benchmarks.simulator.worker import SimulatedWorker, WorkerShape
 from services.scheduler.batching import Batch, BatchLimits
-from services.scheduler.peers import Peers
+from services.scheduler.fleet.peers import Peers
 
 HEARTBEAT_GAP_S = 0.01
 """As the workers': changes closer together go out as one heartbeat."""

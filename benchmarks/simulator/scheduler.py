@@ -13,11 +13,11 @@ from services.core.load import WorkerHeartbeat
 from services.core.queue_status import BandStatus, QueueStatus
 from services.core.rate import EventRate
 from services.scheduler.batching import Batch, BatchLimits, form_batches
-from services.scheduler.fleet import Fleet, num_free
-from services.scheduler.kv_index import KvIndex
+from services.scheduler.fleet.fleet import Fleet, num_free
+from services.scheduler.fleet.kv_index import KvIndex
 from services.scheduler.order import FairOrder, HeldRequest
 from services.scheduler.policies.registry import make_policy
-from services.scheduler.pull_plan import Demand
+from services.scheduler.queue.pull_plan import Demand
 from services.wire.subjects import BANDS
 
 _NEVER_SILENT_S = 1e9

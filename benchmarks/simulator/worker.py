@@ -15,7 +15,7 @@ from worker.engine.step_limits import SchedulerLimits
 from worker.engine.step_plan import SequenceSlice, StepPlan
 from worker.engine.step_scheduler import StepScheduler
 from worker.engine.step_times import StepTimes
-from worker.kv_events import KvEventLog
+from worker.reports.kv_events import KvEventLog
 
 
 @dataclass(frozen=True, slots=True)

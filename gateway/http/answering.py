@@ -11,16 +11,16 @@ from typing import Protocol
 
 from starlette.types import Receive, Scope, Send
 
-from gateway.answer import Answer
 from gateway.ask import Ask, Piece, whole_choices
 from gateway.deadline import deadline_unix_ms, parse_timeout_s
 from gateway.http.body import read_body
 from gateway.http.errors import Headers, error_body
+from gateway.http.protocol import DIRECT_SCOPE, DirectWriter
 from gateway.http.quota_headers import quota_headers
 from gateway.http.result_headers import result_headers
 from gateway.http.sse import DirectSink, EventStream, EventWriter, event, send_reply
-from gateway.http_protocol import DIRECT_SCOPE, DirectWriter
 from gateway.intake import Intake
+from gateway.requests.answer import Answer
 from gateway.results.wish import NO_CACHE, CacheWish, wish_of
 from services.core.caller import Caller
 from services.core.errors import (

@@ -7,10 +7,10 @@ from typing import Any
 
 import msgspec
 
-from gateway.answer import Answer
 from gateway.ask import Piece
 from gateway.http.openai_wire import usage_of
 from gateway.http.sse import TEXT_MARK, around_mark, named_event
+from gateway.requests.answer import Answer
 from services.core.errors import TokenmillError
 from services.core.request import FinishReason, Usage
 from services.wire.errors import public_message, row_of

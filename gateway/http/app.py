@@ -41,9 +41,9 @@ from gateway.http.usage import ShowUsage
 from gateway.intake import Intake
 from gateway.live_view.snapshot import LiveView
 from gateway.prompts import PromptReader
+from gateway.quota.usage_book import UsageBook
 from gateway.readiness import Readiness
 from gateway.sessions.sessions import Sessions
-from gateway.usage_book import UsageBook
 
 _EXPOSED_HEADERS = [
     "x-request-id",

@@ -16,7 +16,7 @@ from gateway.http.anthropic_wire import anthropic_error_body
 from gateway.http.errors import error_body, error_headers, error_status
 from gateway.http.sse import send_reply
 from gateway.metrics import HTTP_DURATION
-from gateway.request_ids import request_ids
+from gateway.requests.request_ids import request_ids
 from services.core.caller import Caller
 from services.core.errors import RequestCancelled, TokenmillError
 from services.runtime import names

@@ -9,9 +9,9 @@ from dataclasses import replace
 
 import msgspec
 
-from gateway.answer import Answer
 from gateway.ask import Piece
 from gateway.http.sse import DONE, TEXT_MARK, around_mark, event
+from gateway.requests.answer import Answer
 from services.core.request import FinishReason, Usage
 
 

@@ -10,7 +10,7 @@ from starlette.types import Send
 
 from gateway.ask import Piece
 from gateway.http.errors import Headers
-from gateway.http_protocol import DirectWriter
+from gateway.http.protocol import DirectWriter
 from services.runtime import faults
 
 DONE = b"data: [DONE]\n\n"

@@ -9,7 +9,7 @@ from starlette.types import Receive, Scope, Send
 
 from gateway.http.answering import CALLER_SCOPE
 from gateway.http.sse import send_reply
-from gateway.usage_book import UsageBook
+from gateway.quota.usage_book import UsageBook
 
 
 class ShowUsage:

@@ -6,11 +6,11 @@ import time
 from collections import Counter
 from typing import Any
 
-from gateway.live_requests import LiveRequests
 from gateway.live_view.recent import RecentAnswers
 from gateway.live_view.worker_board import SeenWorker, WorkerBoard
-from gateway.queue_watch import QueueWatch
+from gateway.queue.queue_watch import QueueWatch
 from gateway.readiness import Readiness
+from gateway.requests.live_requests import LiveRequests
 from services.runtime.logs import get_logger
 from services.wire.heartbeat import decode_heartbeat
 from services.wire.queue import BadPayload

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from gateway.live_request import LiveRequest
+from gateway.requests.live_request import LiveRequest
 from gateway.results.entry import KeptChoice
 from services.core.request import QueuedRequest, TraceContext
 

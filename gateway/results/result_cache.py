@@ -9,8 +9,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from gateway.choice import Choice
 from gateway.metrics import RESULT_CACHE
+from gateway.requests.choice import Choice
 from gateway.results.entry import KeptAnswer, KeptChoice, decode_answer, encode_answer
 from gateway.results.key import is_repeatable, result_key
 from gateway.results.wish import CacheWish

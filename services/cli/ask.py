@@ -6,8 +6,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from services.cli.chat_client import Question, authorities, key_headers
-from services.cli.chat_client import ask as ask_gateway
+from services.cli.chat.client import Question, authorities, key_headers
+from services.cli.chat.client import ask as ask_gateway
 from services.cli.cluster.state import running_cluster
 from services.cli.terminal import answer_line, err, out, write_text
 

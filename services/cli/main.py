@@ -11,17 +11,17 @@ import typer
 
 from services.cli import flags
 from services.cli.bench.commands import bench
-from services.cli.cache_commands import cache
+from services.cli.cache.commands import cache
 from services.cli.calibrate_command import calibrate
-from services.cli.chat_command import chat
+from services.cli.chat.flags import chat
 from services.cli.cluster.options import LOOPBACK
 from services.cli.failure import CommandFailed
 from services.cli.fleet_commands import queue, scale
-from services.cli.keys_commands import keys, tenants
+from services.cli.keys.commands import keys, tenants
+from services.cli.keys.usage_command import usage
 from services.cli.model_commands import quantize, setup
-from services.cli.top_command import top
+from services.cli.top.flags import top
 from services.cli.tuning.command import tune
-from services.cli.usage_command import usage
 
 EXIT_INTERRUPTED = 130
 
@@ -164,7 +164,7 @@ def ask(
     """Asks the cluster and streams the answer; figures go to stderr."""
     from services.cli.ask import ask as command
     from services.cli.ask import find_gateway
-    from services.cli.chat_client import Question
+    from services.cli.chat.client import Question
 
     gateway = find_gateway(flags.state_dir_of(state_dir), url, model, api_key)
     question = Question(prompt, gateway.model, max_tokens=max_tokens, temperature=temperature)

@@ -9,7 +9,7 @@ from typing import TextIO
 from rich.console import Console
 from rich.text import Text
 
-from services.cli.chat_client import Answer
+from services.cli.chat.client import Answer
 from services.cli.cluster.events import ClusterEvent, EventKind, Report
 
 _PIPE_WIDTH = 240

@@ -176,7 +176,7 @@ def _say_where(state: ClusterState) -> None:
 
 
 def _show_one_answer(state: ClusterState) -> None:
-    from services.cli.chat_client import Question, ask
+    from services.cli.chat.client import Question, ask
     from services.cli.traces.asking import Asking
     from services.cli.traces.lookup import find_trace
     from services.cli.traces.render import render_tree

@@ -18,8 +18,8 @@ from services.runtime.logs import configure_logs, get_logger
 from services.runtime.metrics import serve_metrics
 from services.runtime.settings import ProcessSettings, read_settings
 from services.runtime.telemetry import start_tracing
-from services.runtime.trace_keeper import TraceKeeper
-from services.runtime.trace_words import follow_trace_words
+from services.runtime.tracing.keeper import TraceKeeper
+from services.runtime.tracing.words import follow_trace_words
 
 log = get_logger(__name__)
 

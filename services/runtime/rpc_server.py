@@ -21,7 +21,7 @@ from services.runtime import names
 from services.runtime.logs import get_logger
 from services.runtime.metrics import RPC_SERVER_DURATION, exemplar
 from services.runtime.telemetry import context_from_headers, tracer
-from services.runtime.trace_sampling import SERVER_FAULTS
+from services.runtime.tracing.sampling import SERVER_FAULTS
 from services.wire.errors import row_of, to_status
 
 log = get_logger(__name__)

@@ -14,10 +14,10 @@ from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from services.core.request import TraceContext
-from services.runtime.light_tracer import LightTracer, LightTracerProvider
-from services.runtime.trace_buffer import TraceBuffer
-from services.runtime.trace_keeper import TraceKeeper
-from services.runtime.trace_sampling import sampler_by_environment
+from services.runtime.tracing.buffer import TraceBuffer
+from services.runtime.tracing.keeper import TraceKeeper
+from services.runtime.tracing.light_tracer import LightTracer, LightTracerProvider
+from services.runtime.tracing.sampling import sampler_by_environment
 
 _PROPAGATOR = TraceContextTextMapPropagator()
 _ENDPOINT_VARIABLES = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")

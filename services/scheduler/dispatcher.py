@@ -22,22 +22,22 @@ from services.core.request import SubmissionOutcome, SubmissionResult
 from services.runtime import faults
 from services.runtime.logs import get_logger
 from services.scheduler.batching import Batch, BatchLimits, form_batches, seconds_until_due
-from services.scheduler.dead_letters import DeadLetters
 from services.scheduler.fairness import FairnessRules
-from services.scheduler.fleet import Fleet, Ticket, num_free
-from services.scheduler.hold import Hold, Settlement, Spawn, Word, owner_retry
-from services.scheduler.holdings import Holdings
-from services.scheduler.kv_tracker import KvTracker
+from services.scheduler.fleet.fleet import Fleet, Ticket, num_free
+from services.scheduler.fleet.kv_tracker import KvTracker
+from services.scheduler.fleet.served_outputs import ServedOutputs
+from services.scheduler.fleet.worker_client import WorkerClient
 from services.scheduler.metrics import PLACE_SECONDS, count_submission
 from services.scheduler.order import FairOrder
 from services.scheduler.placement import PlacementPolicy
-from services.scheduler.pull_plan import Demand
-from services.scheduler.queue_message import QueueMessage
+from services.scheduler.queue.dead_letters import DeadLetters
+from services.scheduler.queue.hold import Hold, Settlement, Spawn, Word, owner_retry
+from services.scheduler.queue.holdings import Holdings
+from services.scheduler.queue.message import QueueMessage
+from services.scheduler.queue.pull_plan import Demand
 from services.scheduler.scaling import FleetLoad, desired_workers
-from services.scheduler.served_outputs import ServedOutputs
 from services.scheduler.submission import PlacedBatch
 from services.scheduler.wait_book import WaitBook
-from services.scheduler.worker_client import WorkerClient
 
 log = get_logger(__name__)
 

@@ -17,18 +17,18 @@ from services.core.queue_status import QueueStatus
 from services.runtime.bus import Bus
 from services.runtime.logs import get_logger
 from services.runtime.naming_watch import NamingWatch, naming_bucket
-from services.scheduler.dead_letters import DeadLetters
 from services.scheduler.dispatcher import Dispatcher, DispatchLimits
-from services.scheduler.fleet import Fleet
-from services.scheduler.kv_index import KvIndex
-from services.scheduler.kv_tracker import KvTracker
-from services.scheduler.peers import Peers
+from services.scheduler.fleet.fleet import Fleet
+from services.scheduler.fleet.kv_index import KvIndex
+from services.scheduler.fleet.kv_tracker import KvTracker
+from services.scheduler.fleet.peers import Peers
+from services.scheduler.fleet.worker_client import WorkerClient
 from services.scheduler.policies.registry import make_policy
-from services.scheduler.queue_limits import ConsumerLimits
-from services.scheduler.queue_reader import QueueReader
+from services.scheduler.queue.dead_letters import DeadLetters
+from services.scheduler.queue.limits import ConsumerLimits
+from services.scheduler.queue.reader import QueueReader
 from services.scheduler.settings import SchedulerSettings
 from services.scheduler.status_reporter import StatusReporter
-from services.scheduler.worker_client import WorkerClient
 from services.wire.heartbeat import decode_heartbeat
 from services.wire.kv_events import decode_kv_event
 from services.wire.queue import BadPayload, decode_cancel

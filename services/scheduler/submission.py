@@ -14,11 +14,11 @@ from services.runtime import names
 from services.runtime.bus import mark_failed
 from services.runtime.telemetry import trace_of, tracer
 from services.scheduler.batching import Batch, BatchLimits
-from services.scheduler.hold import Hold
+from services.scheduler.fleet.worker_client import WorkerClient
 from services.scheduler.order import RequestKey
 from services.scheduler.placement import Score
+from services.scheduler.queue.hold import Hold
 from services.scheduler.wait_book import Wait
-from services.scheduler.worker_client import WorkerClient
 
 
 class PlacedBatch:

@@ -22,7 +22,7 @@ def exporter(monkeypatch: pytest.MonkeyPatch) -> Iterator[InMemorySpanExporter]:
     exporter = InMemorySpanExporter()
     provider = TracerProvider()
     provider.add_span_processor(SimpleSpanProcessor(exporter))
-    for module in ("gateway.record", "gateway.http.door", "services.runtime.rpc_server"):
+    for module in ("gateway.requests.record", "gateway.http.door", "services.runtime.rpc_server"):
         monkeypatch.setattr(f"{module}.tracer", provider.get_tracer("test"))
     yield exporter
     provider.shutdown()

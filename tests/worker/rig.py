@@ -16,19 +16,19 @@ from services.core.step_time import StepTimeModel
 from services.runtime.rpc_client import open_channel
 from services.runtime.rpc_server import RpcServer
 from services.wire.worker import submit_request_to_pb, submit_response_from_pb
-from worker.attempt_runner import AttemptRunner
-from worker.attempts import AttemptTable
 from worker.cache.fetch import NoFetcher, PrefixFetcher
 from worker.cache.offer import NoOffers, OfferQueue
+from worker.delivery.attempt_runner import AttemptRunner
+from worker.delivery.attempts import AttemptTable
+from worker.delivery.gateway_streams import GatewayStreams
+from worker.delivery.job import AdmissionRules, Job
+from worker.delivery.step_router import StepRouter
 from worker.engine.port import Engine
 from worker.engine_bridge import EngineBridge
-from worker.gateway_streams import GatewayStreams
-from worker.job import AdmissionRules, Job
-from worker.load_signal import LoadSignal
-from worker.metrics import WorkerMetrics
+from worker.reports.load_signal import LoadSignal
+from worker.reports.metrics import WorkerMetrics
+from worker.reports.tenant_outputs import TenantOutputs
 from worker.servicer import WorkerServicer
-from worker.step_router import StepRouter
-from worker.tenant_outputs import TenantOutputs
 
 MODEL = "fake-model"
 

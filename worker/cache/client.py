@@ -27,7 +27,7 @@ from services.wire.cache_shared import (
     offer_to_pb,
     outcome_from_pb,
 )
-from worker.shared_blocks import SharedSource, StagingArea
+from worker.cache.shared_blocks import SharedSource, StagingArea
 
 _PEER = "cache service"
 

@@ -22,7 +22,7 @@ from services.wire.cache import BlockQuery
 from worker.cache.block_check import check_blocks
 from worker.cache.client import CachePort
 from worker.cache.touch import CacheTouches
-from worker.circuit_breaker import CircuitBreaker
+from worker.delivery.circuit_breaker import CircuitBreaker
 from worker.engine.port import Engine
 
 log = get_logger(__name__)

@@ -17,7 +17,7 @@ from services.runtime.logs import get_logger
 from services.runtime.telemetry import tracer
 from services.wire.cache import BlockQuery
 from worker.cache.client import CachePort
-from worker.circuit_breaker import CircuitBreaker
+from worker.delivery.circuit_breaker import CircuitBreaker
 from worker.engine.full_block import BlockState, FullBlock
 
 log = get_logger(__name__)

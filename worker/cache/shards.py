@@ -18,7 +18,7 @@ from services.runtime.rpc_client import open_channel
 from services.runtime.shared_memory import CacheTransport
 from services.wire.cache import BlockQuery
 from worker.cache.client import CacheClient, Found
-from worker.circuit_breaker import CircuitBreaker
+from worker.delivery.circuit_breaker import CircuitBreaker
 
 log = get_logger(__name__)
 

@@ -8,7 +8,7 @@ from services.core.errors import TokenmillError
 from services.runtime.logs import get_logger
 from services.wire.cache import BlockQuery
 from worker.cache.client import CachePort
-from worker.circuit_breaker import CircuitBreaker
+from worker.delivery.circuit_breaker import CircuitBreaker
 
 log = get_logger(__name__)
 

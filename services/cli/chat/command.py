@@ -11,9 +11,9 @@ from dataclasses import asdict
 import httpx
 
 from services.cli.ask import Gateway
+from services.cli.chat.client import authorities, key_headers
 from services.cli.chat.conversation import Conversation, Wishes
 from services.cli.chat.screen import Screen
-from services.cli.chat_client import authorities, key_headers
 
 _PROMPT = "> "
 _CONNECT_TIMEOUT_S = 5.0

@@ -11,7 +11,7 @@ from typing import Any
 
 import httpx
 
-from services.cli.chat_client import authorities, key_headers
+from services.cli.chat.client import authorities, key_headers
 from services.cli.cluster.state import ClusterState, ProcessState, running_cluster
 from services.cli.failure import CommandFailed
 from services.cli.top.figures import ProcessFigures, Scrape, figures_between, read_scrape

@@ -12,7 +12,7 @@ import nats.errors
 from nats.aio.client import Client
 
 from services.cli.cluster.state import read_state
-from services.runtime.trace_words import ask_held, say_export, say_keep, say_nothing
+from services.runtime.tracing.words import ask_held, say_export, say_keep, say_nothing
 
 _CONNECT_TIMEOUT_S = 1
 

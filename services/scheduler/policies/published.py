@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Sequence
 
-from services.scheduler.kv_index import KvIndex
+from services.scheduler.fleet.kv_index import KvIndex
 from services.scheduler.order import HeldRequest
 from services.scheduler.placement import Candidate, Placement, least_loaded
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal, get_args
 
-from services.scheduler.kv_index import KvIndex
+from services.scheduler.fleet.kv_index import KvIndex
 from services.scheduler.placement import LeastLoaded, PlacementPolicy
 from services.scheduler.policies.plain import Random, RoundRobin
 from services.scheduler.policies.published import DynamoCost, LlmdScorer, PrefixAffinity

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from services.core.step_time import PREFILL_STRETCH
-from services.scheduler.coming_blocks import ComingBlocks
-from services.scheduler.kv_index import KvIndex
+from services.scheduler.fleet.coming_blocks import ComingBlocks
+from services.scheduler.fleet.kv_index import KvIndex
 from services.scheduler.order import HeldRequest
 from services.scheduler.placement import Candidate, Placement, Score
 

@@ -2,7 +2,7 @@ import asyncio
 from collections.abc import Callable
 
 from gateway.access.key_ring import KeyRing
-from services.cli.key_store import KeyStore, KeyWish
+from services.cli.keys.key_store import KeyStore, KeyWish
 from services.core.caller import Limits
 from services.core.errors import DependencyLost
 from services.runtime.bus import connect_bus

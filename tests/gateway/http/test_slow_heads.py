@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from gateway.http_protocol import GuardedProtocol
+from gateway.http.protocol import GuardedProtocol
 from tests.gateway.conftest import Served
 
 

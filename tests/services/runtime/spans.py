@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from opentelemetry.trace import Link, SpanContext, SpanKind, Status, StatusCode, TraceFlags
 
-from services.runtime.span_record import SpanRecord
+from services.runtime.tracing.span_record import SpanRecord
 
 # Statuses compare by identity.
 _OK, _ERROR = Status(StatusCode.UNSET), Status(StatusCode.ERROR)

@@ -1,7 +1,7 @@
 import asyncio
 from collections.abc import Callable
 
-from services.cli.public_prompts import publish, rotate_secret, withdraw
+from services.cli.cache.public_prompts import publish, rotate_secret, withdraw
 from services.core.block_names import BlockNaming
 from services.runtime.bus import connect_bus
 from services.runtime.naming_watch import NamingWatch, naming_bucket

@@ -23,7 +23,7 @@ from services.wire.kv_events import encode_kv_event, snapshot_to_pb
 from services.wire.subjects import heartbeat_subject, kv_events_subject
 from services.wire.worker import submit_request_from_pb, submit_response_to_pb
 from tests.services.scheduler.requests import MODEL, TENANT
-from worker.kv_events import KvEventLog
+from worker.reports.kv_events import KvEventLog
 
 REVISION, LAYOUT, BLOCK_SIZE = "digest", "layout", 16
 SECRET = b"s" * SECRET_BYTES

@@ -1,5 +1,5 @@
 from services.core.request import RequestClass
-from services.scheduler.kv_index import KvIndex
+from services.scheduler.fleet.kv_index import KvIndex
 from services.scheduler.placement import Candidate
 from services.scheduler.policies.tokenmill import MAX_SCORES, TokenmillPolicy
 from services.scheduler.wait_book import Wait, WaitBook

@@ -26,7 +26,7 @@ from tests.worker.fake_stepper import FakeStepper
 from tests.worker.rig import make_request
 from worker.cache.client import CacheClient
 from worker.cache.fetch import CHECKED_AT_ONCE, CacheFetcher, FetchTimeouts
-from worker.circuit_breaker import CircuitBreaker
+from worker.delivery.circuit_breaker import CircuitBreaker
 
 BLOCK_BYTES = 8
 

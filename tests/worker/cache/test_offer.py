@@ -19,7 +19,7 @@ from tests.worker.rig import make_request, rig
 from worker.cache.client import CacheClient
 from worker.cache.fetch import CacheFetcher, FetchTimeouts
 from worker.cache.offer import CacheOffers
-from worker.circuit_breaker import CircuitBreaker
+from worker.delivery.circuit_breaker import CircuitBreaker
 from worker.engine.fake_engine import FakeEngine
 from worker.engine.full_block import BlockState, FullBlock
 

@@ -16,7 +16,7 @@ from tests.worker.fake_cache import FakeCache, flipped, of_another_layout, renam
 from tests.worker.rig import make_request
 from worker.cache.client import CacheClient
 from worker.cache.fetch import CacheFetcher, FetchTimeouts
-from worker.circuit_breaker import CircuitBreaker
+from worker.delivery.circuit_breaker import CircuitBreaker
 from worker.engine.settings import EngineSettings
 from worker.engine.torch_engine import TorchEngine
 

@@ -6,7 +6,7 @@ import pytest
 
 from services.core.kv_events import KvEvent
 from services.core.step_time import StepTimeModel
-from services.scheduler.kv_index import KvIndex
+from services.scheduler.fleet.kv_index import KvIndex
 from services.scheduler.order import HeldRequest
 from services.scheduler.placement import Candidate, PlacementPolicy
 from services.scheduler.policies.registry import POLICIES, make_policy

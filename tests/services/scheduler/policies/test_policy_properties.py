@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from services.core.kv_events import KvEvent
 from services.core.load import WorkerHeartbeat, WorkerLoad, WorkerState
-from services.scheduler.fleet import Fleet
-from services.scheduler.kv_index import KvIndex
+from services.scheduler.fleet.fleet import Fleet
+from services.scheduler.fleet.kv_index import KvIndex
 from services.scheduler.order import HeldRequest
 from services.scheduler.policies.registry import POLICIES, make_policy
 from tests.services.scheduler.requests import held

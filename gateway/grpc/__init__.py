@@ -1,0 +1,1 @@
+"""The gRPC doors: ours, and the Open Inference Protocol."""

@@ -1,0 +1,1 @@
+"""Requests into the queue, and what schedulers say of it."""

@@ -1,0 +1,1 @@
+"""The requests that this gateway owns, and their answers."""

@@ -1,0 +1,1 @@
+"""`tokenmill keys`, `tenants` and `usage`."""

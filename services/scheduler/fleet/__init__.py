@@ -1,0 +1,1 @@
+"""The workers as their heartbeats, events and answers tell."""

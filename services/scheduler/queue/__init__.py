@@ -1,0 +1,1 @@
+"""What a scheduler holds of the request queue, from pull to settlement."""

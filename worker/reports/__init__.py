@@ -1,0 +1,1 @@
+"""What a worker tells of itself: heartbeats, K/V events, metrics, spans."""
