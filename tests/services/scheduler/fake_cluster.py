@@ -73,8 +73,8 @@ class FakeCluster:
                 template=names.REQUESTS_TEMPLATE,
             )
 
-    async def create_queue(self) -> None:
-        await self.bus.ensure_requests_stream(QueueLimits())
+    async def create_queue(self, **limits: int) -> None:
+        await self.bus.ensure_requests_stream(QueueLimits(**limits))
 
     async def cancel(self, request_id: str) -> None:
         await self.bus.publish(CANCELS, encode_cancel(request_id))

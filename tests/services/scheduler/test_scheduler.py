@@ -1,5 +1,6 @@
 """Requests on their way from a real broker to workers, while nothing breaks."""
 
+import asyncio
 import time
 from collections import Counter
 
@@ -220,11 +221,13 @@ async def test_a_request_that_was_pulled_too_often_is_given_up(cluster: FakeClus
 
 
 async def test_a_flood_does_not_hide_other_tenants(cluster: FakeCluster):
-    """One tenant has many requests waiting before seven others send their first."""
-    await cluster.create_queue()
-    await cluster.enqueue(*(queued(f"t0-{idx}", tenant="t0") for idx in range(400)))
+    """One tenant has 20,000 requests waiting before seven others send their first."""
+    await cluster.create_queue(max_messages=30_000)
+    for start in range(0, 20_000, 500):
+        flood = (queued(f"t0-{idx}", tenant="t0") for idx in range(start, start + 500))
+        await asyncio.gather(*(cluster.enqueue(request) for request in flood))
     worker = await cluster.worker(max_requests=4, keeps_requests=True, num_running=4)
-    await cluster.start_scheduler()
+    await cluster.start_scheduler(queue_max_messages=30_000)
     for num in range(1, 8):
         await cluster.enqueue(*(queued(f"t{num}-{idx}", tenant=f"t{num}") for idx in range(20)))
     for num_served in range(1, 161):
