@@ -9,6 +9,11 @@ PREFILL_STRETCH = 2.0
 a prompt that nearly stands still would hold up its own sequence more than it spares the others."""
 
 
+def prefill_room_s(itl_target_s: float, decodes_s: float) -> float:
+    """How long prompts may be computed in a step whose decodes alone take so long."""
+    return max(itl_target_s, PREFILL_STRETCH * decodes_s) - decodes_s
+
+
 @dataclass(frozen=True, slots=True)
 class StepWork:
     """What a step computes.

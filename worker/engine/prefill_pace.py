@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from services.core.step_time import PREFILL_STRETCH, StepWork
+from services.core.step_time import StepWork, prefill_room_s
 from worker.engine.step_times import StepTimes
 
 
@@ -29,6 +29,5 @@ class PrefillPace:
         token_s = self._times.prefill_token_s
         if not self._itl_target_s or not self._times.is_known or token_s <= 0:
             return self._max_tokens
-        decode_s = self._times.step_s(decodes)
-        room_s = max(self._itl_target_s, PREFILL_STRETCH * decode_s) - decode_s
+        room_s = prefill_room_s(self._itl_target_s, self._times.step_s(decodes))
         return min(self._max_tokens, max(self._min_tokens, int(room_s / token_s)))

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from services.core.step_time import PREFILL_STRETCH
+from services.core.step_time import prefill_room_s
 from services.scheduler.fleet.coming_blocks import ComingBlocks
 from services.scheduler.fleet.kv_index import KvIndex
 from services.scheduler.order import HeldRequest
@@ -129,7 +129,7 @@ class TokenmillPolicy:
             target_s = candidate.itl_target_s
             if target_s and num_running and model.prefill_s > 0:
                 # Beside decodes a step takes only what its target leaves: whole steps count.
-                left_s = max(target_s, PREFILL_STRETCH * decodes_s) - decodes_s
+                left_s = prefill_room_s(target_s, decodes_s)
                 num_step = min(num_step, max(block_size, left_s / model.prefill_s))
                 step_s = decodes_s + num_step * model.prefill_s
                 wait_s = num_before / num_step * step_s
