@@ -45,8 +45,7 @@ class Asking:
 
         async def work(client: Client) -> None:
             held = await ask_held(client, request_id, is_enough=lambda num: num > 0)
-            await say_keep(client, [trace_id for one in held for _, trace_id in one])
-            await say_export(client)
+            await _bring(client, [trace_id for one in held for _, trace_id in one])
 
         self._do(work, None)
 
@@ -54,19 +53,14 @@ class Asking:
         """The same for the latest request of each gateway."""
 
         async def work(client: Client) -> None:
-            await say_keep(client, [one[0][1] for one in await ask_held(client) if one])
-            await say_export(client)
+            await _bring(client, [one[0][1] for one in await ask_held(client) if one])
 
         self._do(work, None)
 
     def keep_traces(self, trace_ids: Sequence[str]) -> None:
         """The same for traces that are known to be held."""
-
-        async def work(client: Client) -> None:
-            await say_keep(client, [int(one, 16) for one in trace_ids])
-            await say_export(client)
-
-        self._do(work, None)
+        wanted = [int(one, 16) for one in trace_ids]
+        self._do(lambda client: _bring(client, wanted), None)
 
     def latencies(self) -> list[tuple[int, str]]:
         """Nanoseconds at the door, and trace id, of each request that is held and not kept.
@@ -94,6 +88,12 @@ def asking_of(state_dir: Path) -> Asking:
     """Asks the cluster of a state directory; nobody, if none runs there."""
     state = read_state(state_dir)
     return Asking(state.nats_url) if state is not None and state.is_alive() else NOBODY
+
+
+async def _bring(client: Client, trace_ids: Sequence[int]) -> None:
+    """Has traces kept, and what there is of them brought to the store now."""
+    await say_keep(client, trace_ids)
+    await say_export(client)
 
 
 async def _connected(url: str, work: Callable[[Client], Awaitable[T]], otherwise: T) -> T:
