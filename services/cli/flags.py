@@ -96,6 +96,12 @@ Host = Annotated[
     str, typer.Option(help="Address of the gateways: 127.0.0.1, or 0.0.0.0 with --auth.")
 ]
 Auth = Annotated[bool, typer.Option("--auth", help="Ask every caller for an API key.")]
+GatewayUrl = Annotated[
+    str | None, typer.Option("--url", help="A gateway elsewhere.", show_default=False)
+]
+ModelName = Annotated[
+    str | None, typer.Option("--model", help="Name of the model.", show_default=False)
+]
 ApiKey = Annotated[
     str | None,
     typer.Option(

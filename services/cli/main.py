@@ -152,12 +152,8 @@ def ask(
     as_json: flags.AsJson = False,
     max_tokens: Annotated[int | None, typer.Option(help="Longest answer.")] = None,
     temperature: Annotated[float, typer.Option(help="0 is greedy.")] = 0.0,
-    url: Annotated[
-        str | None, typer.Option(help="A gateway elsewhere.", show_default=False)
-    ] = None,
-    model: Annotated[
-        str | None, typer.Option(help="Name of the model.", show_default=False)
-    ] = None,
+    url: flags.GatewayUrl = None,
+    model: flags.ModelName = None,
     api_key: flags.ApiKey = None,
     state_dir: flags.StateDir = None,
 ) -> None:

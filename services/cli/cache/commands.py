@@ -42,9 +42,7 @@ def publish(
     model: Annotated[
         str | None, typer.Option(help="Name of the model.", show_default=False)
     ] = None,
-    url: Annotated[
-        str | None, typer.Option(help="A gateway elsewhere.", show_default=False)
-    ] = None,
+    url: flags.GatewayUrl = None,
     as_json: flags.AsJson = False,
     api_key: flags.ApiKey = None,
     nats_url: NatsUrl = None,

@@ -20,12 +20,8 @@ def chat(
     temperature: Annotated[
         float | None, typer.Option(help="0 is greedy.", show_default=False)
     ] = None,
-    url: Annotated[
-        str | None, typer.Option(help="A gateway elsewhere.", show_default=False)
-    ] = None,
-    model: Annotated[
-        str | None, typer.Option(help="Name of the model.", show_default=False)
-    ] = None,
+    url: flags.GatewayUrl = None,
+    model: flags.ModelName = None,
     as_json: flags.AsJson = False,
     api_key: flags.ApiKey = None,
     state_dir: flags.StateDir = None,
