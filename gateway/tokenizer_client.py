@@ -77,7 +77,6 @@ class TokenizerClient:
             DependencyLost: nobody answered for patience_s.
         """
         loaded = self._loaded
-        # What is not ASCII may be no Unicode at all: for the service's side to find out.
         if loaded is None or model != loaded.description.name or not _is_short(text):
             return await self._tokenize(TokenizeQuery(model, text), timeout_s)
         await faults.pause(faults.TOKENIZE)
