@@ -39,9 +39,7 @@ def publish(
         bool,
         typer.Option(help="The file holds token ids, as a JSON list, that prompts begin with."),
     ] = False,
-    model: Annotated[
-        str | None, typer.Option(help="Name of the model.", show_default=False)
-    ] = None,
+    model: flags.ModelName = None,
     url: flags.GatewayUrl = None,
     as_json: flags.AsJson = False,
     api_key: flags.ApiKey = None,
